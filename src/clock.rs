@@ -1,0 +1,216 @@
+//! Time, as an argument.
+//!
+//! The only module that reads the system's clocks; everything else is handed a
+//! [`Clock`] when it is built, or a [`Now`], [`Tick`] or [`Timestamp`] when it
+//! is called. A [`Clock`] made with [`Clock::manual`] stands still until a test
+//! moves it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the module that reads the system's time"
+)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// A point on the wall clock: microseconds since the Unix epoch, UTC.
+///
+/// Microseconds are the finest unit that every store keeps, so that a time
+/// survives being stored and sealed unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    pub const EPOCH: Self = Self(0);
+
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Saturates at either end of the representable range.
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(micros))
+    }
+
+    /// Saturates at either end of the representable range.
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+
+    /// Parses RFC 3339, cutting what is finer than a microsecond.
+    pub fn parse(text: &str) -> Result<Self, chrono::ParseError> {
+        DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros()))
+    }
+}
+
+/// RFC 3339 in UTC, down to the microsecond when there is a fraction.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match DateTime::<Utc>::from_timestamp_micros(self.0) {
+            Some(time) => f.write_str(&time.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+            None => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A point on the monotonic clock: nanoseconds since the clock was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tick(u64);
+
+impl Tick {
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Zero when `earlier` is in fact later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// One moment on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    pub wall: Timestamp,
+    pub tick: Tick,
+}
+
+/// Where time comes from. Cheap to clone; clones agree.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System { started: Instant },
+    Manual(Arc<ManualTime>),
+}
+
+#[derive(Debug)]
+struct ManualTime {
+    wall: AtomicI64,
+    tick: AtomicU64,
+}
+
+impl Clock {
+    /// The system's clocks, with ticks counted from this call.
+    pub fn system() -> Self {
+        Self(Source::System {
+            started: Instant::now(),
+        })
+    }
+
+    /// A clock that stands at `wall`, tick zero, until it is [advanced](Self::advance).
+    pub fn manual(wall: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(ManualTime {
+            wall: AtomicI64::new(wall.0),
+            tick: AtomicU64::new(0),
+        })))
+    }
+
+    /// Moves a manual clock, both of its faces.
+    ///
+    /// # Panics
+    /// On a system clock, which nobody moves.
+    pub fn advance(&self, by: Duration) {
+        let Source::Manual(time) = &self.0 else {
+            panic!("only a manual clock can be advanced");
+        };
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        time.wall.fetch_add(micros, Ordering::SeqCst);
+        time.tick.fetch_add(nanos, Ordering::SeqCst);
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            wall: self.wall(),
+            tick: self.tick(),
+        }
+    }
+
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => {
+                Timestamp(match SystemTime::now().duration_since(UNIX_EPOCH) {
+                    Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+                    Err(before) => {
+                        -i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX)
+                    }
+                })
+            }
+            Source::Manual(time) => Timestamp(time.wall.load(Ordering::SeqCst)),
+        }
+    }
+
+    pub fn tick(&self) -> Tick {
+        match &self.0 {
+            Source::System { started } => {
+                Tick(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+            }
+            Source::Manual(time) => Tick(time.tick.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_survives_being_written_and_read() {
+        for text in ["2026-11-24T17:04:03Z", "1969-12-31T23:59:59.999999Z"] {
+            let time = Timestamp::parse(text).unwrap();
+            assert_eq!(time.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_finer_than_a_microsecond_is_cut() {
+        let fine = Timestamp::parse("2026-01-01T00:00:00.123456789Z").unwrap();
+        let cut = Timestamp::parse("2026-01-01T00:00:00.123456Z").unwrap();
+        assert_eq!(fine, cut);
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(Timestamp::from_micros(5));
+        let other = clock.clone();
+        assert_eq!(clock.now(), other.now());
+        other.advance(Duration::from_micros(3));
+        assert_eq!(clock.wall(), Timestamp::from_micros(8));
+        assert_eq!(clock.tick(), Tick::from_nanos(3000));
+    }
+
+    #[test]
+    fn an_elapsed_time_is_never_negative() {
+        assert_eq!(
+            Tick::from_nanos(1).since(Tick::from_nanos(2)),
+            Duration::ZERO
+        );
+    }
+}

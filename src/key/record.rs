@@ -1,0 +1,137 @@
+//! [`ApiKey`], and the bytes that bind a record to its place and policy.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::permission::Permission;
+use crate::token::KeyHash;
+
+/// The record of a key: policy and bookkeeping, never the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// UUIDv7.
+    pub id: Uuid,
+    pub name: KeyName,
+    pub key_hash: KeyHash,
+    pub permissions: Vec<Permission>,
+    /// Requests per minute.
+    pub rate_limit: NonZeroU32,
+    pub created_at: Timestamp,
+    /// The first moment at which the key is no longer valid.
+    pub expires_at: Option<Timestamp>,
+    pub is_active: bool,
+    /// The client addresses the key may be used from; empty means any.
+    pub allowed_ips: Vec<IpNet>,
+    /// Counts the policy writes; an edge never goes back to a lower one.
+    pub revision: u64,
+    /// Bookkeeping, from the usage ledger; not sealed.
+    pub last_used: Option<Timestamp>,
+    /// Bookkeeping, from the usage ledger; not sealed.
+    pub usage_count: u64,
+}
+
+/// A key's name: 1 to 128 characters, none of them control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName(Box<str>);
+
+/// The text cannot be a key's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key's name has 1 to 128 characters, none of them control characters")]
+pub struct InvalidName;
+
+impl KeyName {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let length = text.chars().count();
+        if (1..=128).contains(&length) && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName)
+        }
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for KeyName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Where a deployment keeps its records; sealed into each of them, so that a
+/// record copied from another environment does not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub project: String,
+    pub database: String,
+    pub collection: String,
+}
+
+impl ApiKey {
+    /// The associated data of the record's envelope: the scope, then every
+    /// policy field in the order of the struct, each text length-prefixed and
+    /// each list count-prefixed (big-endian 32-bit), so that no two different
+    /// records share it.
+    pub fn associated_data(&self, scope: &Scope) -> Vec<u8> {
+        let mut data = AssociatedData(Vec::with_capacity(256));
+        data.bytes(b"cypheron-edge record 1");
+        data.bytes(scope.project.as_bytes());
+        data.bytes(scope.database.as_bytes());
+        data.bytes(scope.collection.as_bytes());
+        data.bytes(self.id.as_bytes());
+        data.bytes(self.key_hash.as_bytes());
+        data.bytes(self.name.as_str().as_bytes());
+        data.list(&self.permissions, |permission| {
+            permission.as_str().to_owned()
+        });
+        data.bytes(&self.rate_limit.get().to_be_bytes());
+        data.bytes(&self.created_at.as_micros().to_be_bytes());
+        data.list(self.expires_at.as_slice(), |time| {
+            time.as_micros().to_string()
+        });
+        data.bytes(&[u8::from(self.is_active)]);
+        data.list(&self.allowed_ips, IpNet::to_string);
+        data.bytes(&self.revision.to_be_bytes());
+        data.0
+    }
+}
+
+struct AssociatedData(Vec<u8>);
+
+impl AssociatedData {
+    fn count(&mut self, count: usize) {
+        // Lengths and counts of a record stay far below 2^32; saturating keeps
+        // an impossible one from colliding with a small one.
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.0.extend_from_slice(&count.to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn list<T>(&mut self, items: &[T], text: impl Fn(&T) -> String) {
+        self.count(items.len());
+        for item in items {
+            self.bytes(text(item).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! An edge authentication proxy for API keys, and the Tower middleware it is
+//! made of.
+
+pub mod clock;
+pub mod problem;
+pub mod secret;
+pub mod setting;
+pub mod telemetry;
+
+pub mod crypto;
+pub mod permission;
+pub mod refusal;
+pub mod token;
+
+pub mod key;
+pub mod route;
+
+pub mod limiter;
+pub mod repository;
+
+#[cfg(feature = "edge")]
+pub mod database;
+pub mod directory;
+
+pub mod middleware;
+#[cfg(feature = "edge")]
+pub mod proxy;
+#[cfg(feature = "edge")]
+pub mod sample;
+#[cfg(feature = "edge")]
+pub mod server;
+
+pub mod usage;
+
+#[cfg(feature = "edge")]
+pub mod admin;
+
+#[cfg(feature = "edge")]
+pub mod app;
+#[cfg(feature = "edge")]
+pub mod cli;
+#[cfg(feature = "edge")]
+pub mod config;

@@ -1,0 +1,167 @@
+//! Every reason for which a request is refused, and what the client is told.
+//!
+//! One row of [`Refusal::kind`] is all that a client can learn. The reasons
+//! that depend on a key's existence share one row, so that the answer does not
+//! tell them apart.
+
+use http::StatusCode;
+
+use crate::problem::Kind;
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The path could mean different things to different servers.
+    AmbiguousPath,
+    /// No route matches host and path.
+    NoRoute,
+    TokenMissing,
+    /// Not of the token's form, or its checksum is wrong.
+    TokenMalformed,
+    /// Two different tokens, or one header field twice.
+    TokenRepeated,
+    /// No such key, or a forged token.
+    KeyUnknown,
+    KeyInactive,
+    KeyExpired,
+    /// The record does not open: it was edited, moved or copied.
+    KeyTampered,
+    /// The client's address is not in the key's `allowed_ips`.
+    AddressDenied,
+    /// The key lacks the route's permission.
+    PermissionDenied,
+    RateLimited,
+    /// The key is not cached and the store cannot be asked.
+    StoreUnavailable,
+    /// The usage journal is full and the deployment refuses rather than drops.
+    JournalFull,
+    BodyTooLarge,
+}
+
+impl Refusal {
+    pub const ALL: [Self; 15] = [
+        Self::AmbiguousPath,
+        Self::NoRoute,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenRepeated,
+        Self::KeyUnknown,
+        Self::KeyInactive,
+        Self::KeyExpired,
+        Self::KeyTampered,
+        Self::AddressDenied,
+        Self::PermissionDenied,
+        Self::RateLimited,
+        Self::StoreUnavailable,
+        Self::JournalFull,
+        Self::BodyTooLarge,
+    ];
+
+    /// What the client is told.
+    pub const fn kind(self) -> Kind {
+        let (status, slug, title) = match self {
+            Self::AmbiguousPath => (
+                StatusCode::BAD_REQUEST,
+                "ambiguous-path",
+                "The path has dot segments, empty segments or encoded separators",
+            ),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No such route"),
+            Self::TokenMissing => (
+                StatusCode::UNAUTHORIZED,
+                "token-missing",
+                "An API key is required",
+            ),
+            Self::TokenMalformed => (
+                StatusCode::UNAUTHORIZED,
+                "token-malformed",
+                "The API key is malformed",
+            ),
+            Self::TokenRepeated => (
+                StatusCode::UNAUTHORIZED,
+                "token-repeated",
+                "More than one API key was presented",
+            ),
+            Self::KeyUnknown | Self::KeyInactive | Self::KeyExpired | Self::KeyTampered => (
+                StatusCode::UNAUTHORIZED,
+                "key-invalid",
+                "The API key is not valid",
+            ),
+            Self::AddressDenied => (
+                StatusCode::FORBIDDEN,
+                "address-denied",
+                "The API key may not be used from this address",
+            ),
+            Self::PermissionDenied => (
+                StatusCode::FORBIDDEN,
+                "permission-denied",
+                "The API key lacks the permission for this request",
+            ),
+            Self::RateLimited => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "The API key's rate limit is exhausted",
+            ),
+            Self::StoreUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store-unavailable",
+                "The API key cannot be checked at the moment",
+            ),
+            Self::JournalFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal-full",
+                "Usage cannot be recorded at the moment",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "The request body is larger than this route allows",
+            ),
+        };
+        Kind {
+            status,
+            slug,
+            title,
+        }
+    }
+
+    /// What operators are told: metrics, logs and usage events name each reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::KeyUnknown => "key-unknown",
+            Self::KeyInactive => "key-inactive",
+            Self::KeyExpired => "key-expired",
+            Self::KeyTampered => "key-tampered",
+            other => other.kind().slug,
+        }
+    }
+
+    pub fn from_reason(reason: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|refusal| refusal.reason() == reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_tells_whether_a_key_exists() {
+        let told = Refusal::KeyUnknown.kind();
+        for refusal in [
+            Refusal::KeyInactive,
+            Refusal::KeyExpired,
+            Refusal::KeyTampered,
+        ] {
+            assert_eq!(refusal.kind(), told);
+        }
+    }
+
+    #[test]
+    fn operators_can_tell_every_reason_from_every_other() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Refusal::from_reason(refusal.reason()), Some(refusal));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Where records live: the trait, and its implementations.
+//!
+//! An edge only reads. Policy is written by operators' commands, each write
+//! with the revision it expects, so that two of them cannot overwrite each
+//! other silently. A deleted record leaves a tombstone, so that its absence can
+//! be told from a gap in the feed.
+
+#[cfg(feature = "embedded")]
+pub mod embedded;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::key::ApiKey;
+use crate::token::KeyHash;
+
+/// A record as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    pub key: ApiKey,
+    /// The envelope.
+    pub sealed: Vec<u8>,
+    /// Set by the store, never by a client's clock.
+    pub updated_at: Timestamp,
+}
+
+/// What a store answers about one hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    Key(Box<StoredKey>),
+    /// Deleted, with the revision of the deletion.
+    Tombstone {
+        revision: u64,
+    },
+    Absent,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RepositoryError {
+    /// Down, slow or refusing; the text is for operators.
+    #[error("the key store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored is not a record; the text names the field.
+    #[error("the key store holds a damaged record: {0}")]
+    Damaged(String),
+    #[error("a record with this hash or id exists already")]
+    Exists,
+    #[error("there is no such record")]
+    NotFound,
+    #[error("the record was changed meanwhile: expected revision {expected}, found {found}")]
+    Conflict { expected: u64, found: u64 },
+}
+
+/// Which records a listing holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// A part of the name, in any case.
+    pub name: Option<String>,
+    pub active: Option<bool>,
+}
+
+/// One page of a listing, ordered by `id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub keys: Vec<StoredKey>,
+    /// Where the next page begins, when there is one.
+    pub next: Option<Uuid>,
+}
+
+/// What a feed tells a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From here on the feed has no gap.
+    Connected,
+    /// From here on changes may be missed, until the next `Connected`.
+    Cut,
+    /// A record has this revision now. `live` is false for an inactive or
+    /// deleted one: a revocation.
+    Record {
+        hash: KeyHash,
+        revision: u64,
+        live: bool,
+    },
+}
+
+pub type Result<T> = std::result::Result<T, RepositoryError>;
+
+/// Where records live. Boxed futures: nothing here is on the admitted path.
+pub trait ApiKeyRepository: Send + Sync + 'static {
+    fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>>;
+
+    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>>;
+
+    /// At most `limit` records, from `after` on (exclusive). Without tombstones.
+    fn list<'a>(
+        &'a self,
+        filter: &'a Filter,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Page>>;
+
+    /// Stores a new record.
+    fn create<'a>(&'a self, key: &'a ApiKey, sealed: &'a [u8]) -> BoxFuture<'a, Result<()>>;
+
+    /// Replaces policy and envelope of the record with `key.key_hash`, when it
+    /// still has revision `expected`. Bookkeeping is left alone.
+    fn update<'a>(
+        &'a self,
+        key: &'a ApiKey,
+        sealed: &'a [u8],
+        expected: u64,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Leaves a tombstone with revision `expected + 1`.
+    fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>>;
+
+    /// The stored keyring document, when there is one.
+    fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>>;
+
+    /// Stores a keyring: a new one when `replaces` is `None` (fails with
+    /// [`RepositoryError::Exists`] otherwise), else in the place of exactly the
+    /// document `replaces` (fails with [`RepositoryError::Conflict`]).
+    fn put_keyring<'a>(
+        &'a self,
+        document: &'a [u8],
+        replaces: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// What changes from now on. Begins with `Connected` once nothing can be
+    /// missed any more; never ends by itself.
+    fn changes(&self) -> BoxStream<'static, Change>;
+}

@@ -1,0 +1,1 @@
+//! The names of the metrics, in one place.

@@ -1,0 +1,8 @@
+//! Usage: what each key did, recorded before the client sees it done.
+//!
+//! The parts have ranks of their own: [`event`] says what is recorded,
+//! `journal` keeps it safe, a `sink` is where it ends, the `shipper` takes it
+//! there, `report` reads it back.
+
+pub mod event;
+pub mod recorder;
