@@ -66,6 +66,9 @@ pub struct Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     pub keys: Vec<StoredKey>,
+    /// Records between them that cannot be read, each with its id and the
+    /// field. They do not stand in the way of the others.
+    pub damaged: Vec<String>,
     /// Where the next page begins, when there is one.
     pub next: Option<Uuid>,
 }
@@ -77,13 +80,17 @@ pub enum Change {
     Connected,
     /// From here on changes may be missed, until the next `Connected`.
     Cut,
-    /// A record has this revision now. `live` is false for an inactive or
-    /// deleted one: a revocation.
+    /// A record was written, and has this revision now: what is cached of it
+    /// is to be read again. The revision may be the known one, when the record
+    /// was sealed again or edited by hand. `live` is false for an inactive or
+    /// deleted one: a revocation, whatever the revision.
     Record {
         hash: KeyHash,
         revision: u64,
         live: bool,
     },
+    /// The keyring was replaced, and is to be loaded again.
+    Keyring,
 }
 
 pub type Result<T> = std::result::Result<T, RepositoryError>;
@@ -102,11 +109,13 @@ pub trait ApiKeyRepository: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page>>;
 
-    /// Stores a new record.
+    /// Stores a new record. A hash that was deleted stays taken for as long as
+    /// its tombstone is kept.
     fn create<'a>(&'a self, key: &'a ApiKey, sealed: &'a [u8]) -> BoxFuture<'a, Result<()>>;
 
     /// Replaces policy and envelope of the record with `key.key_hash`, when it
-    /// still has revision `expected`. Bookkeeping is left alone.
+    /// still has revision `expected`. A policy write has `key.revision` one
+    /// higher; one that only seals again keeps it. Bookkeeping is left alone.
     fn update<'a>(
         &'a self,
         key: &'a ApiKey,

@@ -1,0 +1,50 @@
+//! The metrics: name, kind, unit and meaning, one row each.
+//!
+//! Nothing that a client sent becomes a label, except through a value of ours
+//! (a route's name, a refusal's reason).
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Declares the name of each metric as a constant, documented by its meaning,
+/// and [`describe`], which tells the recorder of all of them.
+macro_rules! metrics {
+    ($($describe:ident $constant:ident = $name:literal, $unit:ident, $meaning:literal;)*) => {
+        $(
+            #[doc = $meaning]
+            #[doc = concat!("\n\nUnit: `", stringify!($unit), "`.")]
+            pub const $constant: &str = concat!("cypheron_edge_", $name);
+        )*
+
+        /// Tells the installed recorder what each metric means.
+        pub fn describe() {
+            $($describe!($constant, Unit::$unit, $meaning);)*
+        }
+
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$($constant),*];
+    };
+}
+
+// By module, in the order of a request.
+metrics! {
+    describe_gauge BUILD_INFO = "build_info", Count, "Always 1; the label `version` tells which build runs.";
+    describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
+    describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_a_plain_name_of_its_own() {
+        let mut names = NAMES.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), NAMES.len());
+        for name in names {
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(name.bytes().all(plain), "{name}");
+        }
+    }
+}
