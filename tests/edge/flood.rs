@@ -1,0 +1,47 @@
+//! Forged tokens cost the store and the journal nothing.
+
+use crate::client::Connection;
+use crate::process::Deployment;
+use crate::serving::rows;
+use crate::upstream::Upstream;
+
+const FORGED: usize = 5000;
+
+#[test]
+fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let stranger = Deployment::new(upstream.address, "");
+    let forged = stranger.key("forged", &[]);
+    let running = edge.serve();
+    let journal = journal_bytes(&edge);
+    let mut connection = Connection::open(edge.traffic).unwrap();
+    for _ in 0..FORGED {
+        let answer = connection.get("/", &[("X-API-Key", &forged)]).unwrap();
+        assert_eq!(answer.status, 401);
+    }
+    let reads = edge.metric("cypheron_edge_directory_reads", "");
+    assert!(reads.abs() < f64::EPSILON, "{reads} reads of the repository");
+    assert_eq!(journal_bytes(&edge), journal, "the journal grew");
+    assert_eq!(upstream.requests(), 0);
+    assert_eq!(running.stop(), Some(0));
+    assert_eq!(rows(&edge), 0);
+}
+
+fn journal_bytes(edge: &Deployment) -> u64 {
+    fn below(directory: &std::path::Path) -> u64 {
+        std::fs::read_dir(directory)
+            .map(|entries| {
+                entries
+                    .flatten()
+                    .map(|entry| match entry.metadata() {
+                        Ok(metadata) if metadata.is_dir() => below(&entry.path()),
+                        Ok(metadata) => metadata.len(),
+                        Err(_) => 0,
+                    })
+                    .sum()
+            })
+            .unwrap_or(0)
+    }
+    below(&edge.data().join("journal"))
+}

@@ -1,0 +1,204 @@
+//! A running edge, and the commands around it, in a directory of their own.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::client;
+
+pub const PASSWORD: &str = "correct horse battery staple, twice over";
+
+/// A deployment on disk: configuration, data, password.
+pub struct Deployment {
+    directory: TempDir,
+    pub traffic: SocketAddr,
+    pub health: SocketAddr,
+}
+
+/// A `serve` of a deployment, killed when dropped.
+pub struct Edge {
+    child: Child,
+}
+
+/// A port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Polls `condition` until it holds.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never came to be that {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+impl Deployment {
+    /// With a keyring, one route `all` to `upstream`, and `settings` appended.
+    pub fn new(upstream: SocketAddr, settings: &str) -> Self {
+        let deployment = Self {
+            directory: tempfile::tempdir().unwrap(),
+            traffic: free_address(),
+            health: free_address(),
+        };
+        deployment.configure(upstream, settings);
+        deployment.ok(&["keyring", "init"]);
+        deployment
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, upstream: SocketAddr, settings: &str) {
+        let text = format!(
+            r#"
+[data]
+dir = "{data}"
+
+[keys]
+store = "embedded"
+
+[server]
+listen = "{traffic}"
+workers = 2
+
+[health]
+listen = "{health}"
+
+[upstreams.app]
+target = "http://{upstream}"
+
+[[routes]]
+name = "all"
+path = "/"
+upstream = "app"
+
+{settings}
+"#,
+            data = self.data().display(),
+            traffic = self.traffic,
+            health = self.health,
+            settings = if settings.contains("[usage]") {
+                settings.to_owned()
+            } else {
+                format!("[usage]\nsink = \"sqlite\"\n{settings}")
+            },
+        );
+        fs::write(self.config(), text).unwrap();
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("edge.toml")
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cypheron-edge"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("CYPHERON_EDGE_CONFIG", self.config())
+            .env("PQ_ENCRYPTION_PASSWORD", PASSWORD);
+        command
+    }
+
+    /// Runs a command that must succeed, and gives its standard output, trimmed.
+    #[track_caller]
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Makes a key and gives its token.
+    #[track_caller]
+    pub fn key(&self, name: &str, more: &[&str]) -> String {
+        let mut arguments = vec!["keys", "create", "--name", name];
+        arguments.extend(more);
+        self.ok(&arguments)
+    }
+
+    /// Starts `serve` and waits until it is ready.
+    pub fn serve(&self) -> Edge {
+        let child = self
+            .command(&["serve"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.log()).unwrap())
+            .spawn()
+            .unwrap();
+        let mut edge = Edge { child };
+        eventually("the edge is ready", || {
+            if let Some(status) = edge.child.try_wait().unwrap() {
+                panic!("serve ended with {status}: {}", self.log_text());
+            }
+            client::Connection::open(self.health)
+                .and_then(|mut health| health.get("/readyz", &[]))
+                .is_ok_and(|response| response.status == 200)
+        });
+        edge
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("edge.log")
+    }
+
+    pub fn log_text(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// The value of a metric, summed over its labels that contain `label`.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        client::get(self.health, "/metrics", &[])
+            .text()
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+impl Edge {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        let process = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    /// Sends SIGTERM and gives the exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap().code()
+    }
+
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

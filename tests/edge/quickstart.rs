@@ -1,0 +1,86 @@
+//! The newcomer's first minute: `quickstart`, and the two lines it prints.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+struct Quickstart {
+    child: Child,
+    curls: Vec<String>,
+    token: String,
+}
+
+impl Quickstart {
+    /// Starts it with nothing but a home directory, and reads what it prints
+    /// until both lines to paste are there.
+    fn start(home: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cypheron-edge"))
+            .arg("quickstart")
+            .env_clear()
+            .env("HOME", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut curls, mut token) = (Vec::new(), None);
+        while curls.len() < 2 {
+            let line = lines.next().expect("it printed both curl lines").unwrap();
+            if let Some(at) = line.find("cyk_test_").filter(|_| token.is_none()) {
+                let end = line[at..].find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                token = Some(line[at..end.map_or(line.len(), |end| at + end)].to_owned());
+            }
+            if line.trim_start().starts_with("curl ") {
+                curls.push(line.trim().to_owned());
+            }
+        }
+        // What it prints later must have somewhere to go.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            child,
+            curls,
+            token: token.expect("it printed the token"),
+        }
+    }
+
+    fn stop(mut self) -> Option<i32> {
+        let id = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(id, Signal::INT).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+/// Runs a printed line as a newcomer would, and gives the status it shows.
+fn paste(curl: &str) -> String {
+    let line = format!("{curl} --silent --output /dev/null --write-out '%{{http_code}}'");
+    let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_two_printed_lines_show_an_admission_and_a_refusal_and_a_second_start_finds_its_data() {
+    let home = tempfile::tempdir().unwrap();
+    let first = Quickstart::start(home.path());
+    let mut shown: Vec<_> = first.curls.iter().map(|curl| paste(curl)).collect();
+    shown.sort();
+    assert_eq!(shown, ["200", "401"]);
+    let token = first.token.clone();
+    assert_eq!(first.stop(), Some(0));
+
+    let second = Quickstart::start(home.path());
+    assert_eq!(second.token, token, "the key of the first start");
+    assert_eq!(second.stop(), Some(0));
+}
+
+#[test]
+fn a_second_quickstart_beside_the_first_takes_a_free_port() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = Quickstart::start(one.path());
+    let second = Quickstart::start(two.path());
+    assert_ne!(first.curls, second.curls);
+    assert_eq!(first.stop(), Some(0));
+    assert_eq!(second.stop(), Some(0));
+}

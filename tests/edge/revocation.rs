@@ -1,0 +1,81 @@
+//! A revocation in one process reaches a running edge in another.
+
+use std::time::{Duration, Instant};
+
+use crate::client::{Connection, get};
+use crate::process::Deployment;
+use crate::upstream::Upstream;
+
+#[test]
+fn a_key_revoked_by_another_process_is_refused_within_100_ms() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let token = edge.key("doomed", &["--rate-limit", "1000000"]);
+    let _running = edge.serve();
+    let mut connection = Connection::open(edge.traffic).unwrap();
+    let headers = [("X-API-Key", token.as_str())];
+    assert_eq!(connection.get("/", &headers).unwrap().status, 200);
+
+    edge.ok(&["keys", "revoke", "doomed"]);
+    let revoked = Instant::now();
+    let refused_after = loop {
+        if connection.get("/", &headers).unwrap().status == 401 {
+            break revoked.elapsed();
+        }
+        assert!(revoked.elapsed() < Duration::from_secs(5), "never refused");
+    };
+    assert!(refused_after < Duration::from_millis(100), "{refused_after:?}");
+}
+
+#[test]
+fn a_key_made_while_the_edge_runs_is_admitted_at_once() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let _running = edge.serve();
+    let token = edge.key("late", &[]);
+    assert_eq!(get(edge.traffic, "/", &[("X-API-Key", &token)]).status, 200);
+}
+
+#[test]
+fn revoked_and_deleted_and_unknown_keys_get_one_identical_answer() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let revoked = edge.key("revoked", &[]);
+    let deleted = edge.key("deleted", &[]);
+    edge.ok(&["keys", "revoke", "revoked"]);
+    edge.ok(&["keys", "delete", "deleted"]);
+    let forged = {
+        let mut forged = revoked.clone().into_bytes();
+        let at = forged.len() - 20;
+        forged[at] = if forged[at] == b'a' { b'b' } else { b'a' };
+        let body = forged.len() - 6;
+        let crc = crc32fast::hash(&forged[..body]);
+        let mut digits = Vec::new();
+        let mut rest = crc;
+        for _ in 0..6 {
+            let digits62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+            digits.insert(0, digits62[(rest % 62) as usize]);
+            rest /= 62;
+        }
+        forged.truncate(body);
+        forged.extend(digits);
+        String::from_utf8(forged).unwrap()
+    };
+    let _running = edge.serve();
+    let answers: Vec<_> = [&revoked, &deleted, &forged]
+        .into_iter()
+        .map(|token| {
+            let answer = get(edge.traffic, "/", &[("X-API-Key", token), ("X-Request-Id", "same")]);
+            let headers: Vec<_> = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| !name.eq_ignore_ascii_case("date"))
+                .cloned()
+                .collect();
+            (answer.status, headers, answer.body)
+        })
+        .collect();
+    assert_eq!(answers[0].0, 401);
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!(answers[0], answers[2]);
+}
