@@ -46,7 +46,7 @@ impl Connection {
     pub fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> io::Result<Response> {
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: edge.test\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         self.stream.get_mut().write_all(head.as_bytes())?;
@@ -87,8 +87,8 @@ impl Connection {
     fn chunks(&mut self) -> io::Result<Vec<u8>> {
         let mut body = Vec::new();
         loop {
-            let length = usize::from_str_radix(&self.line()?, 16)
-                .map_err(|_| io::ErrorKind::InvalidData)?;
+            let length =
+                usize::from_str_radix(&self.line()?, 16).map_err(|_| io::ErrorKind::InvalidData)?;
             let start = body.len();
             body.resize(start + length, 0);
             self.stream.read_exact(&mut body[start..])?;

@@ -1,8 +1,8 @@
 //! SIGKILL under load: what a client saw complete has one row, and only one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use rustix::process::Signal;
@@ -62,12 +62,21 @@ fn after_sigkill_every_response_seen_complete_has_one_row_and_none_has_two() {
 
     // A last start recovers what the killed ones left, and ships it.
     let running = edge.serve();
-    let seen_by_client: Vec<_> = seen.iter().map(|seen| seen.load(Ordering::SeqCst)).collect();
+    let seen_by_client: Vec<_> = seen
+        .iter()
+        .map(|seen| seen.load(Ordering::SeqCst))
+        .collect();
     let total: u64 = seen_by_client.iter().sum();
-    eventually("everything is stored", || rows(&edge) >= i64::try_from(total).unwrap());
+    eventually("everything is stored", || {
+        rows(&edge) >= i64::try_from(total).unwrap()
+    });
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
     let verified = edge.run(&["usage", "verify"]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
 
     let stored = complete_rows_by_key_name(&edge);
     for (client, seen) in seen_by_client.iter().enumerate() {
@@ -98,7 +107,10 @@ fn complete_rows_by_key_name(edge: &Deployment) -> HashMap<String, u64> {
                     |row| row.get(0),
                 )
                 .unwrap();
-            (key["name"].as_str().unwrap().to_owned(), count.try_into().unwrap())
+            (
+                key["name"].as_str().unwrap().to_owned(),
+                count.try_into().unwrap(),
+            )
         })
         .collect()
 }

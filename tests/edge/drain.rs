@@ -17,7 +17,9 @@ fn a_request_in_flight_at_sigterm_is_answered_and_recorded() {
     let mut running = edge.serve();
     let (traffic, header) = (edge.traffic, token.clone());
     let in_flight = thread::spawn(move || get(traffic, "/slow", &[("X-API-Key", &header)]));
-    eventually("the request is at the upstream", || upstream.requests() == 1);
+    eventually("the request is at the upstream", || {
+        upstream.requests() == 1
+    });
 
     running.signal(Signal::TERM);
     eventually("no new connection is accepted", || {
@@ -37,9 +39,15 @@ fn readiness_ends_while_accepting_goes_on_for_the_drain_delay() {
     let settings = "";
     let edge = Deployment::new(upstream.address, settings);
     let text = std::fs::read_to_string(edge.config()).unwrap();
-    std::fs::write(edge.config(), text.replace("workers = 2", "workers = 2\ndrain_delay = \"5s\"")).unwrap();
+    std::fs::write(
+        edge.config(),
+        text.replace("workers = 2", "workers = 2\ndrain_delay = \"5s\""),
+    )
+    .unwrap();
     let running = edge.serve();
     running.signal(Signal::TERM);
-    eventually("readiness is over", || get(edge.health, "/readyz", &[]).status == 503);
+    eventually("readiness is over", || {
+        get(edge.health, "/readyz", &[]).status == 503
+    });
     assert_eq!(get(edge.traffic, "/", &[]).status, 401, "still accepting");
 }

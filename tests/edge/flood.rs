@@ -21,7 +21,10 @@ fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
         assert_eq!(answer.status, 401);
     }
     let reads = edge.metric("cypheron_edge_directory_reads", "");
-    assert!(reads.abs() < f64::EPSILON, "{reads} reads of the repository");
+    assert!(
+        reads.abs() < f64::EPSILON,
+        "{reads} reads of the repository"
+    );
     assert_eq!(journal_bytes(&edge), journal, "the journal grew");
     assert_eq!(upstream.requests(), 0);
     assert_eq!(running.stop(), Some(0));

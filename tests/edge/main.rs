@@ -1,5 +1,10 @@
 //! The binary, end to end: real processes, real sockets, real files.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot set itself up fails here"
+)]
+
 mod client;
 mod crash;
 mod drain;

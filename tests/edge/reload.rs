@@ -6,7 +6,8 @@ use crate::client::get;
 use crate::process::{Deployment, eventually};
 use crate::upstream::Upstream;
 
-const PUBLIC: &str = "[[routes]]\nname = \"open\"\npath = \"/open\"\nupstream = \"app\"\npublic = true\n";
+const PUBLIC: &str =
+    "[[routes]]\nname = \"open\"\npath = \"/open\"\nupstream = \"app\"\npublic = true\n";
 
 #[test]
 fn a_new_route_is_taken_on_sighup() {
@@ -14,9 +15,14 @@ fn a_new_route_is_taken_on_sighup() {
     let edge = Deployment::new(upstream.address, "");
     let running = edge.serve();
     assert_eq!(get(edge.traffic, "/open", &[]).status, 401);
-    edge.configure(upstream.address, &format!("[usage]\nsink = \"sqlite\"\n{PUBLIC}"));
+    edge.configure(
+        upstream.address,
+        &format!("[usage]\nsink = \"sqlite\"\n{PUBLIC}"),
+    );
     running.signal(Signal::HUP);
-    eventually("the route is public", || get(edge.traffic, "/open", &[]).status == 200);
+    eventually("the route is public", || {
+        get(edge.traffic, "/open", &[]).status == 200
+    });
 }
 
 #[test]
@@ -27,6 +33,12 @@ fn a_bad_file_is_refused_by_name_and_the_old_one_kept() {
     assert_eq!(get(edge.traffic, "/open", &[]).status, 200);
     edge.configure(upstream.address, "[limiter]\nbrust = 5\n");
     running.signal(Signal::HUP);
-    eventually("the error is logged", || edge.log_text().contains("limiter.brust"));
-    assert_eq!(get(edge.traffic, "/open", &[]).status, 200, "the old routes serve");
+    eventually("the error is logged", || {
+        edge.log_text().contains("limiter.brust")
+    });
+    assert_eq!(
+        get(edge.traffic, "/open", &[]).status,
+        200,
+        "the old routes serve"
+    );
 }

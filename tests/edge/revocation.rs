@@ -24,7 +24,10 @@ fn a_key_revoked_by_another_process_is_refused_within_100_ms() {
         }
         assert!(revoked.elapsed() < Duration::from_secs(5), "never refused");
     };
-    assert!(refused_after < Duration::from_millis(100), "{refused_after:?}");
+    assert!(
+        refused_after < Duration::from_millis(100),
+        "{refused_after:?}"
+    );
 }
 
 #[test]
@@ -65,7 +68,11 @@ fn revoked_and_deleted_and_unknown_keys_get_one_identical_answer() {
     let answers: Vec<_> = [&revoked, &deleted, &forged]
         .into_iter()
         .map(|token| {
-            let answer = get(edge.traffic, "/", &[("X-API-Key", token), ("X-Request-Id", "same")]);
+            let answer = get(
+                edge.traffic,
+                "/",
+                &[("X-API-Key", token), ("X-Request-Id", "same")],
+            );
             let headers: Vec<_> = answer
                 .headers
                 .iter()

@@ -15,14 +15,23 @@ fn a_client_with_a_key_gets_through_and_one_without_is_refused() {
     assert_eq!(admitted.status, 200, "{}", admitted.text());
     let seen = admitted.text();
     assert!(seen.starts_with("GET /hello?a=b HTTP/1.1"), "{seen}");
-    assert!(seen.to_lowercase().contains("x-edge-key-name: first"), "{seen}");
+    assert!(
+        seen.to_lowercase().contains("x-edge-key-name: first"),
+        "{seen}"
+    );
     assert!(!seen.contains(&token), "the upstream saw the token");
     assert!(admitted.header("ratelimit").is_some());
 
     let refused = get(edge.traffic, "/hello", &[]);
     assert_eq!(refused.status, 401);
-    assert_eq!(refused.header("content-type"), Some("application/problem+json"));
-    assert_eq!(refused.json()["type"], "urn:cypheron-edge:problem:token-missing");
+    assert_eq!(
+        refused.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(
+        refused.json()["type"],
+        "urn:cypheron-edge:problem:token-missing"
+    );
     assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
     assert_eq!(upstream.requests(), 1);
 }
@@ -35,7 +44,12 @@ fn every_decided_request_of_a_known_key_becomes_one_row() {
     let running = edge.serve();
     let mut connection = Connection::open(edge.traffic).unwrap();
     let statuses: Vec<_> = (0..7)
-        .map(|_| connection.get("/", &[("Authorization", &format!("Bearer {token}"))]).unwrap().status)
+        .map(|_| {
+            connection
+                .get("/", &[("Authorization", &format!("Bearer {token}"))])
+                .unwrap()
+                .status
+        })
         .collect();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429]);
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
@@ -44,7 +58,11 @@ fn every_decided_request_of_a_known_key_becomes_one_row() {
         serde_json::from_str(&edge.ok(&["usage", "report", "--json"])).unwrap();
     assert!(report.to_string().contains("rate-limited"), "{report}");
     let verified = edge.run(&["usage", "verify"]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
     assert_eq!(rows(&edge), 7);
 }
 
@@ -58,9 +76,15 @@ fn the_health_port_tells_health_readiness_and_metrics() {
     assert_eq!(get(edge.health, "/readyz", &[]).status, 200);
     assert_eq!(get(edge.traffic, "/", &[("X-API-Key", &token)]).status, 200);
     eventually("the request is in the metrics", || {
-        get(edge.health, "/metrics", &[]).text().contains("cypheron_edge_requests")
+        get(edge.health, "/metrics", &[])
+            .text()
+            .contains("cypheron_edge_requests")
     });
-    assert_eq!(get(edge.traffic, "/healthz", &[]).status, 401, "not on the traffic port");
+    assert_eq!(
+        get(edge.traffic, "/healthz", &[]).status,
+        401,
+        "not on the traffic port"
+    );
 }
 
 #[test]
@@ -71,7 +95,10 @@ fn two_edges_never_share_a_data_directory() {
     let second = edge.run(&["serve"]);
     assert_eq!(second.status.code(), Some(2));
     let error = String::from_utf8_lossy(&second.stderr);
-    assert!(error.contains("data.dir") && error.contains("--take-over"), "{error}");
+    assert!(
+        error.contains("data.dir") && error.contains("--take-over"),
+        "{error}"
+    );
 }
 
 /// The rows of the usage table.

@@ -45,7 +45,11 @@ impl Upstream {
 
     /// Lets every waiting and coming `/slow` go.
     pub fn release(&self) {
-        *self.shared.released.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self
+            .shared
+            .released
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
         self.shared.release.notify_all();
     }
 }
