@@ -4,9 +4,12 @@
 //! that depend on a key's existence share one row, so that the answer does not
 //! tell them apart.
 
-use http::StatusCode;
+use http::{HeaderValue, Response, StatusCode, header};
 
-use crate::problem::Kind;
+use crate::problem::{self, Kind, Problem};
+
+/// What a client is told to wait when the fault is ours and may pass, in seconds.
+const RETRY_AFTER_A_FAULT: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +127,30 @@ impl Refusal {
         }
     }
 
+    /// The refusal as a response: the problem document, `WWW-Authenticate` on
+    /// 401 (RFC 6750, section 3) and `Retry-After` on 503.
+    ///
+    /// Whoever limits a rate adds when a 429 may be retried.
+    pub fn response<B>(self, request_id: Option<&str>) -> Response<problem::Body<B>> {
+        let kind = self.kind();
+        let mut response = Problem { kind, request_id }.response();
+        match kind.status {
+            StatusCode::UNAUTHORIZED => {
+                let challenge = HeaderValue::from_static("Bearer");
+                response
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, RETRY_AFTER_A_FAULT);
+            }
+            _ => {}
+        }
+        response
+    }
+
     /// What operators are told: metrics, logs and usage events name each reason.
     pub const fn reason(self) -> &'static str {
         match self {
@@ -155,6 +182,25 @@ mod tests {
             Refusal::KeyTampered,
         ] {
             assert_eq!(refusal.kind(), told);
+        }
+    }
+
+    #[test]
+    fn each_status_carries_the_header_it_owes() {
+        for refusal in Refusal::ALL {
+            let response = refusal.response::<problem::Body<String>>(Some("r1"));
+            let (headers, status) = (response.headers(), response.status());
+            assert_eq!(headers[header::CONTENT_TYPE], problem::MEDIA_TYPE);
+            assert_eq!(
+                headers.contains_key(header::WWW_AUTHENTICATE),
+                status == StatusCode::UNAUTHORIZED,
+                "{refusal:?}"
+            );
+            assert_eq!(
+                headers.contains_key(header::RETRY_AFTER),
+                status == StatusCode::SERVICE_UNAVAILABLE,
+                "{refusal:?}"
+            );
         }
     }
 

@@ -1,6 +1,11 @@
 //! Problem details for HTTP APIs (RFC 9457).
 
-use http::StatusCode;
+mod body;
+
+pub use body::Body;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 /// The media type of a [`Problem`] (RFC 9457, section 3).
@@ -45,6 +50,16 @@ impl Problem<'_> {
         };
         // why: strings and a number always serialize.
         serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// The response that says so.
+    pub fn response<B>(&self) -> Response<Body<B>> {
+        let mut response = Response::new(Body::document(Bytes::from(self.to_json())));
+        *response.status_mut() = self.kind.status;
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        response
     }
 }
 
