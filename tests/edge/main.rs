@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::disallowed_methods,
+    unreachable_pub,
     reason = "a test that cannot set itself up fails here, and measures real time"
 )]
 
