@@ -4,5 +4,11 @@
 //! `journal` keeps it safe, a `sink` is where it ends, the `shipper` takes it
 //! there, `report` reads it back.
 
+pub mod client;
+pub mod config;
 pub mod event;
+pub mod journal;
 pub mod recorder;
+pub mod refusals;
+
+pub use config::Config;

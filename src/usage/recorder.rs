@@ -50,7 +50,7 @@ pub trait Recorder: Clone + 'static {
 /// The record of one admitted request, until it has ended.
 ///
 /// One that is dropped without being completed stands for a request that was
-/// never seen to end, and is recorded as such when the journal is recovered.
+/// never seen to end, and is recorded as interrupted.
 pub trait Reservation: 'static {
     fn complete(self, completion: &Completion);
 }
