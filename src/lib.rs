@@ -22,6 +22,8 @@ pub mod repository;
 pub mod database;
 pub mod directory;
 
+pub mod context;
+
 pub mod middleware;
 #[cfg(feature = "edge")]
 pub mod proxy;

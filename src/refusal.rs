@@ -14,6 +14,10 @@ const RETRY_AFTER_A_FAULT: HeaderValue = HeaderValue::from_static("1");
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
+    /// The target is neither a path nor a URL, as that of `CONNECT`.
+    UnsupportedTarget,
+    /// `Host` is missing, repeated, not a host, or not that of the target.
+    BadHost,
     /// The path could mean different things to different servers.
     AmbiguousPath,
     /// No route matches host and path.
@@ -42,7 +46,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
+        Self::UnsupportedTarget,
+        Self::BadHost,
         Self::AmbiguousPath,
         Self::NoRoute,
         Self::TokenMissing,
@@ -63,10 +69,20 @@ impl Refusal {
     /// What the client is told.
     pub const fn kind(self) -> Kind {
         let (status, slug, title) = match self {
+            Self::UnsupportedTarget => (
+                StatusCode::BAD_REQUEST,
+                "unsupported-target",
+                "The request target is neither a path nor a URL",
+            ),
+            Self::BadHost => (
+                StatusCode::BAD_REQUEST,
+                "bad-host",
+                "The Host field is missing, repeated or not a host",
+            ),
             Self::AmbiguousPath => (
                 StatusCode::BAD_REQUEST,
                 "ambiguous-path",
-                "The path has dot segments, empty segments or encoded separators",
+                "The path could mean different things to different servers",
             ),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "No such route"),
             Self::TokenMissing => (

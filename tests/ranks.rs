@@ -22,6 +22,7 @@ const RANKS: &[&[&str]] = &[
     &["limiter", "repository", "usage::event"],
     &["usage::recorder"],
     &["database", "directory"],
+    &["context"],
     &["middleware", "proxy", "sample", "server"],
     &["usage"],
     &["admin"],

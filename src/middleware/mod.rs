@@ -3,6 +3,4 @@
 //! They share one request extension, the [`RequestContext`], and answer a
 //! refused request with a response whose extensions hold a [`Refused`].
 
-mod context;
-
-pub use context::{Identity, Refused, RequestContext};
+pub use crate::context::{Identity, Refused, RequestContext};

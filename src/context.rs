@@ -1,0 +1,139 @@
+//! What the parts of the stack tell each other about a request: one request
+//! extension on the way in, typed response extensions on the way out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{HeaderValue, Response};
+
+use crate::clock::Now;
+use crate::directory::Entry;
+use crate::key::ApiKey;
+use crate::problem;
+use crate::refusal::Refusal;
+use crate::route::Route;
+
+/// The one request extension that the stack shares: what was known when the
+/// request arrived, and who it turned out to be.
+///
+/// Whoever routes puts it in, with an anonymous identity; the auth layer fills
+/// the identity in place, so that the admitted path allocates nothing.
+#[derive(Clone, Debug)]
+pub struct RequestContext {
+    pub received: Now,
+    /// Of the client, not of a proxy in between; `None` when it is not known.
+    pub client: Option<IpAddr>,
+    /// Who the connection is with; `None` when nobody looked.
+    pub peer: Option<Peer>,
+    pub request_id: RequestId,
+    pub route: Arc<Route>,
+    pub identity: Identity,
+}
+
+/// The other end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// It is one of our proxies: what it says of the client is believed.
+    pub trusted: bool,
+}
+
+/// What a request is called in answers, logs and by the upstream: 1 to 128
+/// visible ASCII characters. A clone shares them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// `None` when it is not 1 to 128 visible ASCII characters.
+    pub fn new(value: HeaderValue) -> Option<Self> {
+        let bytes = value.as_bytes();
+        let valid = (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        valid.then_some(Self(value))
+    }
+
+    pub fn as_str(&self) -> &str {
+        // why: made of visible ASCII only, which is always text.
+        self.0.to_str().unwrap_or_default()
+    }
+
+    pub const fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+/// Whom a request is by.
+#[derive(Clone, Debug, Default)]
+pub struct Identity(Option<Arc<Entry>>);
+
+impl Identity {
+    /// Nobody in particular: a public route.
+    pub const ANONYMOUS: Self = Self(None);
+
+    pub const fn of(entry: Arc<Entry>) -> Self {
+        Self(Some(entry))
+    }
+
+    pub fn key(&self) -> Option<&ApiKey> {
+        self.0.as_deref().map(|entry| &entry.key)
+    }
+
+    pub const fn entry(&self) -> Option<&Arc<Entry>> {
+        self.0.as_ref()
+    }
+}
+
+/// The response extension that says why a request was refused, and whose it
+/// was when the key is known.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub refusal: Refusal,
+    pub identity: Identity,
+}
+
+impl Refused {
+    /// The answer to the refused request: its problem document, with this in
+    /// the extensions.
+    pub fn into_response<B>(self, request_id: Option<&RequestId>) -> Response<problem::Body<B>> {
+        let mut response = self.refusal.response(request_id.map(RequestId::as_str));
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// How an upstream failed a request it was sent. An extension of the response
+/// that says so; the error of a response body that broke off later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamFailure {
+    #[error("the upstream could not be reached, or broke off")]
+    Failed,
+    #[error("the upstream took too long")]
+    TimedOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_visible_ascii_of_bounded_length() {
+        let id = |text: &[u8]| RequestId::new(HeaderValue::from_bytes(text).unwrap());
+        assert_eq!(id(b"a-1~").unwrap().as_str(), "a-1~");
+        assert!(id(&[b'x'; 128]).is_some());
+        for bad in [&b""[..], b"a b", b"\xe4", &[b'x'; 129]] {
+            assert_eq!(id(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_refusal_becomes_its_problem_document_and_keeps_its_reason() {
+        let refused = Refused {
+            refusal: Refusal::KeyExpired,
+            identity: Identity::ANONYMOUS,
+        };
+        let response = refused.into_response::<()>(None);
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["content-type"], problem::MEDIA_TYPE);
+        let kept = response.extensions().get::<Refused>().unwrap();
+        assert_eq!(kept.refusal, Refusal::KeyExpired);
+    }
+}
