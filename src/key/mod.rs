@@ -2,6 +2,8 @@
 
 mod evaluate;
 mod record;
+mod sealed;
 
 pub use evaluate::{Verdict, evaluate};
 pub use record::{ApiKey, InvalidName, KeyName, Scope};
+pub use sealed::{Sealed, token_keys};

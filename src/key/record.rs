@@ -84,6 +84,14 @@ pub struct Scope {
     pub collection: String,
 }
 
+/// `project/database/collection`: what a keyring calls the collection it is for.
+/// Only the last part may hold a slash, so that no two scopes share it.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.project, self.database, self.collection)
+    }
+}
+
 impl ApiKey {
     /// The associated data of the record's envelope: the scope, then every
     /// policy field in the order of the struct, each text length-prefixed and

@@ -1,0 +1,153 @@
+//! The envelope: the bytes that something sealed is stored in.
+//!
+//! | part | bytes | what |
+//! | --- | --- | --- |
+//! | version | 1 | 1 |
+//! | suite | 1 | the [`Suite`]'s id |
+//! | key id | 16 | the key of the keyring that opens it |
+//! | KEM ciphertext | the suite's | gives that key the shared secret |
+//! | nonce | 12 | random |
+//! | ciphertext | as the plaintext | AES-256-GCM |
+//! | tag | 16 | |
+//!
+//! The AES key is HKDF-SHA-256 (RFC 5869) over the shared secret. Its salt is
+//! the authentication secret of the key id, so that holding the public key is
+//! not enough to forge an envelope; its info is every byte of the envelope up
+//! to the nonce, so that none of them can be changed.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::KeyId;
+use super::aead::{self, NONCE, TAG};
+use super::kem::{SecretKey, SharedSecret, Suite};
+use crate::secret::Secret;
+
+/// The version that is written, and the only one that is read.
+const VERSION: u8 = 1;
+/// Version, suite and key id.
+const HEAD: usize = 2 + KeyId::LENGTH;
+
+/// What seals and opens the envelopes of one key id.
+pub struct EnvelopeKey {
+    pub id: KeyId,
+    pub secret: SecretKey,
+    pub authentication: Secret<[u8; 32]>,
+}
+
+impl fmt::Debug for EnvelopeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnvelopeKey({}, {})", self.id, self.secret.suite())
+    }
+}
+
+/// Why bytes are no envelope that this build can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeDefect {
+    #[error("the envelope has version {0}, which this build does not know")]
+    UnsupportedVersion(u8),
+    #[error("the envelope has suite {0}, which this build does not know")]
+    UnsupportedSuite(u8),
+    #[error("the envelope is cut short")]
+    Truncated,
+}
+
+/// Why nothing was sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    #[error("the plaintext is too long to be sealed")]
+    TooLong,
+}
+
+/// An envelope, read but not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    pub suite: Suite,
+    pub key_id: KeyId,
+    /// Every byte up to the nonce; the KEM ciphertext is its end.
+    bound: &'a [u8],
+    nonce: [u8; NONCE],
+    /// With the tag.
+    ciphertext: &'a [u8],
+}
+
+impl<'a> Envelope<'a> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeDefect> {
+        use EnvelopeDefect::{Truncated, UnsupportedSuite, UnsupportedVersion};
+        let (version, rest) = bytes.split_first().ok_or(Truncated)?;
+        if *version != VERSION {
+            return Err(UnsupportedVersion(*version));
+        }
+        let (id, rest) = rest.split_first().ok_or(Truncated)?;
+        let suite = Suite::from_id(*id).ok_or(UnsupportedSuite(*id))?;
+        let (key_id, _) = rest.split_first_chunk().ok_or(Truncated)?;
+        let (bound, rest) = bytes
+            .split_at_checked(HEAD + suite.ciphertext_length())
+            .ok_or(Truncated)?;
+        let (nonce, ciphertext) = rest.split_first_chunk().ok_or(Truncated)?;
+        if ciphertext.len() < TAG {
+            return Err(Truncated);
+        }
+        Ok(Self {
+            suite,
+            key_id: KeyId::from_bytes(*key_id),
+            bound,
+            nonce: *nonce,
+            ciphertext,
+        })
+    }
+
+    /// The plaintext; `None` unless `key` sealed exactly this with exactly
+    /// `associated_data`.
+    pub fn open(&self, key: &EnvelopeKey, associated_data: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        if self.key_id != key.id || self.suite != key.secret.suite() {
+            return None;
+        }
+        let shared = key.secret.decapsulate(&self.bound[HEAD..]).ok()?;
+        let content_key = content_key(&shared, &key.authentication, self.bound);
+        aead::decrypt(&content_key, self.nonce, associated_data, self.ciphertext).ok()
+    }
+}
+
+/// Seals `plaintext` and binds it to `associated_data`.
+pub fn seal(
+    key: &EnvelopeKey,
+    plaintext: &[u8],
+    associated_data: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    let suite = key.secret.suite();
+    let (kem_ciphertext, shared) = key.secret.encapsulate()?;
+    let nonce = aead::random_nonce()?;
+
+    let length = HEAD + kem_ciphertext.len() + NONCE + plaintext.len() + TAG;
+    let mut envelope = Vec::with_capacity(length);
+    envelope.extend_from_slice(&[VERSION, suite.id()]);
+    envelope.extend_from_slice(key.id.as_bytes());
+    envelope.extend_from_slice(&kem_ciphertext);
+
+    let content_key = content_key(&shared, &key.authentication, &envelope);
+    let ciphertext = aead::encrypt(&content_key, nonce, associated_data, plaintext)
+        .map_err(|_| SealError::TooLong)?;
+    envelope.extend_from_slice(&nonce);
+    envelope.extend_from_slice(&ciphertext);
+    Ok(envelope)
+}
+
+fn content_key(
+    shared: &SharedSecret,
+    authentication: &Secret<[u8; 32]>,
+    bound: &[u8],
+) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    // why: only an output of more than 255 hashes is refused (RFC 5869, section 2.3).
+    #[expect(clippy::expect_used, reason = "one hash is never too long")]
+    Hkdf::<Sha256>::new(Some(authentication.expose()), &**shared)
+        .expand(bound, &mut *key)
+        .expect("32 bytes are one hash");
+    key
+}
