@@ -1,0 +1,108 @@
+//! The host that a request is for.
+
+use std::fmt;
+
+/// The longest name that DNS knows.
+const MAX_LENGTH: usize = 253;
+
+/// A host as routes are matched by it: lower case, without port, without the
+/// dot that may end a name. Lives on the stack.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    // why: zero behind the length, so that equality is by content.
+    buffer: [u8; MAX_LENGTH],
+    length: u8,
+}
+
+impl Host {
+    /// From a `Host` field or the authority of a URL: `None` when it is empty,
+    /// not a name or address, or has user information.
+    pub fn parse(authority: &[u8]) -> Option<Self> {
+        let host = without_port(authority)?;
+        let host = match host.strip_suffix(b".") {
+            Some(name) if !host.starts_with(b"[") => name,
+            _ => host,
+        };
+        let valid = match host {
+            [b'[', address @ .., b']'] => address
+                .iter()
+                .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+            name => name
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+        };
+        if !valid || host.is_empty() || host.len() > MAX_LENGTH {
+            return None;
+        }
+        let mut buffer = [0; MAX_LENGTH];
+        for (to, from) in buffer.iter_mut().zip(host) {
+            *to = from.to_ascii_lowercase();
+        }
+        Some(Self {
+            buffer,
+            length: u8::try_from(host.len()).ok()?,
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        let host = &self.buffer[..usize::from(self.length)];
+        // why: made of ASCII only, which is always text.
+        std::str::from_utf8(host).unwrap_or_default()
+    }
+}
+
+fn without_port(authority: &[u8]) -> Option<&[u8]> {
+    let after_address = authority
+        .iter()
+        .position(|&byte| byte == b']')
+        .map_or(0, |end| end + 1);
+    let Some(colon) = authority[after_address..]
+        .iter()
+        .position(|&byte| byte == b':')
+    else {
+        return Some(authority);
+    };
+    let (host, port) = authority.split_at(after_address + colon);
+    let port = &port[1..];
+    (port.len() <= 5 && port.iter().all(u8::is_ascii_digit)).then_some(host)
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({})", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_matched_without_case_port_and_final_dot() {
+        for (authority, host) in [
+            ("Example.COM", Some("example.com")),
+            ("example.com:8080", Some("example.com")),
+            ("example.com.", Some("example.com")),
+            ("example.com.:80", Some("example.com")),
+            ("example.com:", Some("example.com")),
+            ("192.0.2.1:80", Some("192.0.2.1")),
+            ("[2001:DB8::1]:443", Some("[2001:db8::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("user@example.com", None),
+            ("example.com:80:80", None),
+            ("example.com:port", None),
+            ("example.com/path", None),
+            ("example.com, other", None),
+            ("[::1", None),
+            ("::1", None),
+            ("ex\u{e4}mple.com", None),
+        ] {
+            let parsed = Host::parse(authority.as_bytes());
+            assert_eq!(parsed.as_ref().map(Host::as_str), host, "{authority}");
+        }
+        assert!(Host::parse("a".repeat(254).as_bytes()).is_none());
+    }
+}
