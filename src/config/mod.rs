@@ -1,1 +1,139 @@
-//! To come.
+//! The configuration: every module's own settings, composed.
+//!
+//! Three layers, each over the one before: the defaults, a TOML file, and the
+//! environment (`CYPHERON_EDGE__SECTION__KEY`, and a few fixed names). Unknown
+//! keys are refused with the nearest known name, and everything that is wrong
+//! is reported at once.
+
+mod effective;
+mod environment;
+mod layers;
+mod reader;
+mod schema;
+mod section;
+
+pub use effective::Effective;
+pub use environment::{Environment, Process};
+pub use schema::{QUICKSTART, REFERENCE};
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::secret::Secret;
+use crate::setting::Invalid;
+use crate::{limiter, telemetry, usage};
+
+use layers::Written;
+
+/// Names the configuration file when `--config` does not.
+const FILE: &str = "CYPHERON_EDGE_CONFIG";
+
+/// Opens the keyring; also as `PQ_ENCRYPTION_PASSWORD_FILE`.
+const PASSWORD: &str = "PQ_ENCRYPTION_PASSWORD";
+const PASSWORD_VARIABLE_FILE: &str = "PQ_ENCRYPTION_PASSWORD_FILE";
+
+const SHORTEST_PASSWORD: usize = 32;
+
+/// A file in the data directory that holds the password when the environment
+/// does not: `quickstart` makes it, readable by its owner only.
+pub const PASSWORD_FILE: &str = "password";
+
+/// A configuration that has been checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data: Data,
+    pub log: telemetry::Config,
+    pub limiter: limiter::Config,
+    pub usage: usage::Config,
+    /// Opens the keyring, when one was given.
+    pub password: Option<Secret<String>>,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Data {
+    /// Where the embedded stores and the journal live.
+    pub dir: PathBuf,
+}
+
+/// What a configuration is for: not every command needs all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve traffic: a route and the password have to be there.
+    Serve,
+    /// To work on the stores.
+    Operate,
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Invalid>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, invalid) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{invalid}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What came of reading a configuration: it, or its problems, and either way
+/// what is in effect.
+#[derive(Debug)]
+pub struct Reading {
+    pub config: Result<Config, Problems>,
+    pub effective: Effective,
+}
+
+impl Config {
+    /// Reads `file`, or the one that the environment names, or none.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &dyn Environment,
+        purpose: Purpose,
+    ) -> Result<Self, Problems> {
+        read(file, environment, purpose).config
+    }
+}
+
+/// As [`Config::load`], with what is in effect.
+pub fn read(file: Option<&Path>, environment: &dyn Environment, purpose: Purpose) -> Reading {
+    let mut found = Vec::new();
+    let named = environment::path(environment, FILE);
+    let text = file.or(named.as_deref()).map(|path| {
+        let shown = path.display().to_string();
+        let text = fs::read_to_string(path).unwrap_or_else(|error| {
+            found.push(Invalid::new(&shown, format!("cannot be read: {error}")));
+            String::new()
+        });
+        (shown, text)
+    });
+    let written = match &text {
+        Some((shown, text)) => Written::parse(text, shown, &mut found),
+        None => Written::default(),
+    };
+    reader::compose(written, environment, purpose, found)
+}
+
+/// As [`read`], of a text rather than a file.
+pub fn parse(text: &str, environment: &dyn Environment, purpose: Purpose) -> Reading {
+    let mut found = Vec::new();
+    let written = Written::parse(text, "the configuration", &mut found);
+    reader::compose(written, environment, purpose, found)
+}
+
+/// What to say where the password is needed and was not given.
+pub fn missing_password() -> Invalid {
+    Invalid::new(
+        PASSWORD,
+        format!(
+            "not set: set it, or {PASSWORD}_FILE to a file that holds it, to the keyring's \
+             password of at least {SHORTEST_PASSWORD} characters"
+        ),
+    )
+}

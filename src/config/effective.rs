@@ -1,0 +1,66 @@
+//! What is in effect, to be read by people: valid TOML, without secrets.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use toml::{Table, Value};
+
+use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
+
+/// The configuration in effect. It prints as TOML, with secrets redacted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effective {
+    settings: Table,
+    notes: Vec<String>,
+}
+
+impl Effective {
+    /// Adds one section: its defaults, under what was written.
+    pub(super) fn section(&mut self, name: &str, mut defaults: Table, written: &Table) {
+        overlay(&mut defaults, written);
+        self.settings.insert(name.to_owned(), defaults.into());
+    }
+
+    /// Says which variables had a say, never a secret's value.
+    pub(super) fn note_variables(
+        &mut self,
+        environment: &dyn Environment,
+        overrides: &BTreeMap<String, String>,
+    ) {
+        for (key, variable) in overrides {
+            self.notes.push(format!("{key} is set by {variable}"));
+        }
+        for name in [super::PASSWORD, super::PASSWORD_VARIABLE_FILE] {
+            if environment::path(environment, name).is_some() {
+                self.notes.push(format!("{name} = [redacted]"));
+            }
+        }
+        for store in [FIRESTORE, POSTGRESQL] {
+            for name in store.set(environment) {
+                self.notes.push(format!("{name} is set, and not used"));
+            }
+        }
+    }
+}
+
+fn overlay(settings: &mut Table, over: &Table) {
+    for (key, value) in over {
+        match (settings.get_mut(key), value) {
+            (Some(Value::Table(inner)), Value::Table(over)) => overlay(inner, over),
+            _ => {
+                settings.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = toml::to_string(&self.settings).map_err(|_| fmt::Error)?;
+        f.write_str(&settings)?;
+        for note in &self.notes {
+            write!(f, "\n# {note}")?;
+        }
+        writeln!(f)
+    }
+}

@@ -1,0 +1,220 @@
+//! Reads what was written, section by section, gathering what is wrong and
+//! what is in effect.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
+use super::layers::Written;
+use super::schema::{self, Keys};
+use super::{
+    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading,
+    SHORTEST_PASSWORD, missing_password, section,
+};
+use crate::secret::Secret;
+use crate::setting::Invalid;
+use crate::{limiter, telemetry, usage};
+
+pub(super) fn compose(
+    mut written: Written,
+    environment: &dyn Environment,
+    purpose: Purpose,
+    mut found: Vec<Invalid>,
+) -> Reading {
+    apply_environment(&mut written, environment, &mut found);
+    let mut reader = Reader {
+        environment,
+        table: written.table,
+        variables: written.variables,
+        found,
+        effective: Effective::default(),
+    };
+    let config = reader.config(purpose);
+    let Reader {
+        variables,
+        mut found,
+        mut effective,
+        ..
+    } = reader;
+    effective.note_variables(environment, &variables);
+    for invalid in &mut found {
+        if let Some(variable) = variables.get(&invalid.key) {
+            invalid.problem = format!("{} (set by {variable})", invalid.problem);
+        }
+    }
+    let config = match config {
+        Some(config) if found.is_empty() => Ok(config),
+        _ => Err(Problems(found)),
+    };
+    Reading { config, effective }
+}
+
+fn apply_environment(
+    written: &mut Written,
+    environment: &dyn Environment,
+    found: &mut Vec<Invalid>,
+) {
+    written.override_from(environment, found);
+    apply_port(written, environment, found);
+    FIRESTORE.refuse(environment, found);
+    POSTGRESQL.refuse(environment, found);
+}
+
+/// A platform that sets `PORT` expects traffic there, whatever the file says;
+/// an override that is meant for this program wins over it.
+fn apply_port(written: &mut Written, environment: &dyn Environment, found: &mut Vec<Invalid>) {
+    let Some(port) = environment::text(environment, "PORT", found) else {
+        return;
+    };
+    let Ok(port) = port.parse::<u16>() else {
+        let problem = format!("`{port}` is not a port: set it to a number such as 8080");
+        found.push(Invalid::new("PORT", problem));
+        return;
+    };
+    if written.variables.contains_key("server.listen") {
+        return;
+    }
+    let listen = written.get(&["server", "listen"]).and_then(Value::as_str);
+    let host = listen
+        .and_then(|listen| listen.rsplit_once(':'))
+        .map_or("0.0.0.0", |(host, _)| host);
+    let listen = Value::String(format!("{host}:{port}"));
+    let path = ["server".to_owned(), "listen".to_owned()];
+    written.set(&path, listen, "PORT");
+}
+
+/// `[data]`, as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WrittenData {
+    dir: Option<PathBuf>,
+}
+
+/// Reads section by section, gathering what is wrong and what is in effect.
+struct Reader<'a> {
+    environment: &'a dyn Environment,
+    /// What was written and not read yet.
+    table: Table,
+    /// Which variable set a key, for those that one did.
+    variables: BTreeMap<String, String>,
+    found: Vec<Invalid>,
+    effective: Effective,
+}
+
+impl Reader<'_> {
+    fn config(&mut self, purpose: Purpose) -> Option<Config> {
+        let data = self.data();
+        let log = self.section("log", telemetry::Config::problems);
+        let limiter = self.section("limiter", limiter::Config::problems);
+        let usage = self.section("usage", usage::Config::problems);
+        self.refuse_the_rest();
+        let password = self.password(data.as_ref(), purpose);
+        Some(Config {
+            data: data?,
+            log: log?,
+            limiter: limiter?,
+            usage: usage?,
+            password,
+        })
+    }
+
+    /// One section of one table. Every key of it has a default.
+    fn section<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        problems: impl FnOnce(&T, &str, &mut Vec<Invalid>),
+    ) -> Option<T> {
+        let keys = schema::keys(name).unwrap_or_default();
+        let mut written = self.take(name);
+        let section = self.read::<T>(name, &keys, &mut written)?;
+        problems(&section, name, &mut self.found);
+        self.effective.section(name, keys.written, &written);
+        Some(section)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        shown: &str,
+        keys: &Keys,
+        written: &mut Table,
+    ) -> Option<T> {
+        section::read(shown, keys, written, &self.variables, &mut self.found)
+    }
+
+    /// The section of that name, empty when it was not written.
+    fn take(&mut self, name: &str) -> Table {
+        match self.table.remove(name) {
+            Some(Value::Table(written)) => written,
+            None => Table::new(),
+            Some(_) => {
+                let problem = format!("is a section: write [{name}]");
+                self.found.push(Invalid::new(name, problem));
+                Table::new()
+            }
+        }
+    }
+
+    /// What nobody took is no section of ours.
+    fn refuse_the_rest(&mut self) {
+        let known: Vec<&str> = schema::sections().collect();
+        for section in self.table.keys() {
+            let problem = match schema::nearest(section, known.iter().copied()) {
+                Some(meant) => format!("unknown section; did you mean [{meant}]?"),
+                None => format!("unknown section; there are {}", known.join(", ")),
+            };
+            self.found.push(Invalid::new(section, problem));
+        }
+    }
+
+    fn data(&mut self) -> Option<Data> {
+        let keys = schema::keys("data").unwrap_or_default();
+        let mut written = self.take("data");
+        let data = self.read::<WrittenData>("data", &keys, &mut written)?;
+        let Some(dir) = data.dir.or_else(|| default_dir(self.environment)) else {
+            let problem = "not set, and neither is XDG_DATA_HOME or HOME: set it to a directory";
+            self.found.push(Invalid::new("data.dir", problem));
+            return None;
+        };
+        let shown = Value::String(dir.display().to_string());
+        let shown = Table::from_iter([("dir".to_owned(), shown)]);
+        self.effective.section("data", shown, &Table::new());
+        Some(Data { dir })
+    }
+
+    fn password(&mut self, data: Option<&Data>, purpose: Purpose) -> Option<Secret<String>> {
+        let before = self.found.len();
+        let given = environment::secret(self.environment, PASSWORD, &mut self.found);
+        let kept = || {
+            let file = data?.dir.join(PASSWORD_FILE);
+            let text = fs::read_to_string(file).ok()?;
+            Some(Secret::new(text.trim_end().to_owned()))
+        };
+        let password = given.or_else(kept);
+        match &password {
+            Some(password) if password.expose().chars().count() < SHORTEST_PASSWORD => {
+                let problem = format!("shorter than {SHORTEST_PASSWORD} characters");
+                self.found.push(Invalid::new(PASSWORD, problem));
+            }
+            None if purpose == Purpose::Serve && self.found.len() == before => {
+                self.found.push(missing_password());
+            }
+            _ => {}
+        }
+        password
+    }
+}
+
+/// Where user programs keep their data (XDG Base Directory Specification 0.8).
+fn default_dir(environment: &dyn Environment) -> Option<PathBuf> {
+    let data_home = environment::path(environment, "XDG_DATA_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| {
+            environment::path(environment, "HOME").map(|home| home.join(".local").join("share"))
+        })?;
+    Some(data_home.join("cypheron-edge"))
+}

@@ -1,0 +1,149 @@
+//! What the environment may say.
+
+use std::fs;
+
+use cypheron_edge::config::{self, Purpose};
+use cypheron_edge::limiter::Burst;
+
+use crate::{PASSWORD, accepted, refused, variables};
+
+#[test]
+fn a_variable_overrides_the_file_whatever_its_type() {
+    let config = accepted(
+        "[limiter]\ninstances = 2\nburst = 3",
+        &[
+            ("CYPHERON_EDGE__LIMITER__INSTANCES", "4"),
+            ("CYPHERON_EDGE__LIMITER__BURST", "50"),
+            ("CYPHERON_EDGE__LOG__LEVEL", "warn"),
+            ("CYPHERON_EDGE__USAGE__JOURNAL__SEGMENT_BYTES", "1048576"),
+        ],
+    );
+    assert_eq!(config.limiter.instances, 4);
+    assert_eq!(config.limiter.burst, Burst::Requests(50));
+    assert_eq!(config.log.level, "warn");
+    assert_eq!(config.usage.journal.segment_bytes.as_u64(), 1 << 20);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let config = accepted("", &[("CYPHERON_EDGE__LOG__LEVEL", ""), ("PORT", "")]);
+    assert_eq!(config.log.level, "info");
+}
+
+#[test]
+fn an_unknown_variable_is_refused_with_what_was_probably_meant() {
+    assert_eq!(
+        refused("", &[("CYPHERON_EDGE__LIMITER__BRUST", "5")]),
+        "CYPHERON_EDGE__LIMITER__BRUST: no setting has this name; did you mean \
+         CYPHERON_EDGE__LIMITER__BURST?"
+    );
+}
+
+#[test]
+fn a_bad_value_is_blamed_on_its_variable() {
+    let problem = refused("", &[("CYPHERON_EDGE__LIMITER__MAX_KEYS", "many")]);
+    assert!(problem.starts_with("limiter.max_keys: "), "{problem}");
+    assert!(
+        problem.ends_with("(set by CYPHERON_EDGE__LIMITER__MAX_KEYS)"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn what_kubernetes_puts_beside_a_service_of_this_name_is_left_alone() {
+    accepted(
+        "",
+        &[
+            ("CYPHERON_EDGE_PORT", "tcp://10.0.0.1:8080"),
+            ("CYPHERON_EDGE_SERVICE_HOST", "10.0.0.1"),
+        ],
+    );
+}
+
+#[test]
+fn a_short_password_is_refused_and_not_shown() {
+    let short = "hunter2-hunter2-hunter2-hunter2";
+    let problem = refused("", &[("PQ_ENCRYPTION_PASSWORD", short)]);
+    assert_eq!(
+        problem,
+        "PQ_ENCRYPTION_PASSWORD: shorter than 32 characters"
+    );
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file_instead() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let config = accepted(
+        "",
+        &[
+            ("PQ_ENCRYPTION_PASSWORD", ""),
+            ("PQ_ENCRYPTION_PASSWORD_FILE", file),
+        ],
+    );
+    assert_eq!(config.password.unwrap().expose(), PASSWORD);
+
+    let both = refused("", &[("PQ_ENCRYPTION_PASSWORD_FILE", file)]);
+    assert!(both.contains("unset one of them"), "{both}");
+    let missing = refused(
+        "",
+        &[
+            ("PQ_ENCRYPTION_PASSWORD", ""),
+            ("PQ_ENCRYPTION_PASSWORD_FILE", "/nowhere"),
+        ],
+    );
+    assert!(missing.contains("cannot read /nowhere"), "{missing}");
+}
+
+#[test]
+fn a_password_kept_in_the_data_directory_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = directory.path().join(config::PASSWORD_FILE);
+    fs::write(kept, PASSWORD).unwrap();
+    let config = accepted(
+        &format!("[data]\ndir = {:?}", directory.path()),
+        &[("PQ_ENCRYPTION_PASSWORD", "")],
+    );
+    assert_eq!(config.password.unwrap().expose(), PASSWORD);
+}
+
+#[test]
+fn a_store_that_this_build_lacks_is_refused_by_the_variable_that_chooses_it() {
+    for (name, store) in [
+        ("GOOGLE_CLOUD_PROJECT_ID", "Firestore"),
+        ("FIRESTORE_EMULATOR_HOST", "Firestore"),
+        ("DATABASE_URL", "PostgreSQL"),
+        ("DB_HOST", "PostgreSQL"),
+    ] {
+        let problem = refused("", &[(name, "sesame")]);
+        assert!(
+            problem.starts_with(&format!("{name}: chooses {store}")),
+            "{problem}"
+        );
+        assert!(!problem.contains("sesame"), "{problem}");
+    }
+    accepted(
+        "",
+        &[
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"),
+            ("DB_NAME", "edge"),
+        ],
+    );
+}
+
+#[test]
+fn no_secret_is_in_what_is_in_effect() {
+    let environment = variables(&[("DB_PASSWORD", "sesame")]);
+    let reading = config::parse("", &environment, Purpose::Operate);
+    let shown = format!("{}{reading:?}", reading.effective);
+    assert!(
+        shown.contains("PQ_ENCRYPTION_PASSWORD = [redacted]"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains(PASSWORD) && !shown.contains("sesame"),
+        "{shown}"
+    );
+}

@@ -1,0 +1,133 @@
+//! What a file may say.
+
+use std::fs;
+
+use cypheron_edge::config::{self, Config, Purpose};
+
+use crate::{accepted, read, refused, variables};
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once() {
+    let problems = refused(
+        r#"
+            [log]
+            format = 7
+            level = "loud"
+
+            [limiter]
+            brust = 5
+            max_keys = "many"
+
+            [usage]
+            flush_timeout = "soon"
+
+            [usage.journal]
+            segment_bytes = "4KiB"
+
+            [sevrer]
+            listen = "0.0.0.0:80"
+        "#,
+        &[("PORT", "eighty")],
+    );
+    for key in [
+        "log.format",
+        "log.level",
+        "limiter.brust",
+        "limiter.max_keys",
+        "usage.flush_timeout",
+        "usage.journal.segment_bytes",
+        "sevrer",
+        "PORT",
+    ] {
+        let line = problems.lines().find(|line| line.starts_with(key));
+        assert!(line.is_some(), "{key} is not in\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), 8, "{problems}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_what_was_probably_meant() {
+    for (text, expected) in [
+        (
+            "[limiter]\nbrust = 5",
+            "limiter.brust: unknown; did you mean `burst`?",
+        ),
+        (
+            "[log]\nsink = \"x\"",
+            "log.sink: unknown here; did you mean `usage.sink`?",
+        ),
+        (
+            "[log]\nxyzzy = 1",
+            "log.xyzzy: unknown; the keys here are format, level",
+        ),
+        (
+            "[usage.journal]\nmax-bytes = 1",
+            "usage.journal.max-bytes: unknown; did you mean `max_bytes`?",
+        ),
+        (
+            "[limitter]",
+            "limitter: unknown section; did you mean [limiter]?",
+        ),
+        ("log = 5", "log: is a section: write [log]"),
+    ] {
+        assert_eq!(refused(text, &[]), expected);
+    }
+}
+
+#[test]
+fn a_wrong_type_is_refused_with_the_key_and_an_example() {
+    let problem = refused("[limiter]\nmax_keys = \"many\"", &[]);
+    assert!(problem.starts_with("limiter.max_keys: "), "{problem}");
+    assert!(
+        problem.ends_with("for example: max_keys = 1000000"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_its_place() {
+    let problem = refused("[log\nlevel = 3", &[]);
+    assert!(problem.contains("line 1"), "{problem}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let environment = variables(&[("CYPHERON_EDGE_CONFIG", "/nowhere/edge.toml")]);
+    let problems = Config::load(None, &environment, Purpose::Operate).unwrap_err();
+    assert!(
+        problems.to_string().starts_with("/nowhere/edge.toml: "),
+        "{problems}"
+    );
+}
+
+#[test]
+fn the_file_named_on_the_command_line_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("edge.toml");
+    fs::write(&file, "[log]\nlevel = \"debug\"").unwrap();
+    let environment = variables(&[("CYPHERON_EDGE_CONFIG", "/nowhere/edge.toml")]);
+    let config = Config::load(Some(&file), &environment, Purpose::Operate).unwrap();
+    assert_eq!(config.log.level, "debug");
+}
+
+#[test]
+fn files_live_in_the_data_home_unless_the_configuration_says_otherwise() {
+    let xdg = [("XDG_DATA_HOME", "/xdg")];
+    for (text, more, expected) in [
+        ("", &[][..], "/home/somebody/.local/share/cypheron-edge"),
+        ("", &xdg, "/xdg/cypheron-edge"),
+        ("[data]\ndir = \"/data\"", &xdg, "/data"),
+    ] {
+        assert_eq!(accepted(text, more).data.dir.to_str(), Some(expected));
+    }
+    let problem = refused("", &[("HOME", "")]);
+    assert!(problem.starts_with("data.dir: "), "{problem}");
+}
+
+#[test]
+fn what_is_in_effect_can_be_read_back() {
+    let text = "[limiter]\nburst = 7";
+    let first = config::parse(text, &variables(&[]), Purpose::Operate);
+    let again = read(&first.effective.to_string(), &[]).unwrap();
+    assert_eq!(format!("{:?}", first.config.unwrap()), format!("{again:?}"));
+}

@@ -1,0 +1,105 @@
+//! `config/reference.toml` has every key, each at its default.
+
+use std::fmt;
+
+use cypheron_edge::config::REFERENCE;
+use cypheron_edge::{limiter, telemetry, usage};
+use serde::Deserialize;
+use serde::de::{self, Visitor};
+use toml::{Table, Value};
+
+use crate::accepted;
+
+#[test]
+fn the_reference_is_what_is_in_effect_when_nothing_is_written() {
+    let written = accepted(REFERENCE, &[]);
+    let unwritten = accepted("", &[]);
+    assert_eq!(format!("{written:#?}"), format!("{unwritten:#?}"));
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    for (section, fields) in [
+        ("data", vec!["dir"]),
+        ("log", fields::<telemetry::Config>()),
+        ("limiter", fields::<limiter::Config>()),
+        ("usage", fields::<usage::Config>()),
+        ("usage.journal", fields::<usage::journal::Config>()),
+    ] {
+        let mut fields = fields;
+        fields.sort_unstable();
+        assert_eq!(keys(section), fields, "[{section}]");
+    }
+}
+
+/// The keys that the reference has in a section, with or without a default.
+fn keys(section: &str) -> Vec<String> {
+    let uncommented: Vec<&str> = REFERENCE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            _ => line,
+        })
+        .collect();
+    let table: Table = uncommented.join("\n").parse().unwrap();
+    let mut at = Value::Table(table);
+    for name in section.split('.') {
+        at = match at.get(name).or_else(|| at.get(0)) {
+            Some(value) => value.clone(),
+            None => panic!("the reference has no [{section}]"),
+        };
+    }
+    at.as_table().unwrap().keys().cloned().collect()
+}
+
+/// The names of the fields that `T` reads.
+fn fields<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    // It fails on purpose, once it has been told the names.
+    T::deserialize(Listener(&mut fields)).err();
+    fields
+}
+
+/// A deserializer that only listens to what a struct asks for.
+struct Listener<'a>(&'a mut Vec<&'static str>);
+
+#[derive(Debug)]
+struct Heard;
+
+impl<'de> de::Deserializer<'de> for Listener<'_> {
+    type Error = Heard;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Heard> {
+        Err(Heard)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Heard> {
+        self.0.extend(fields);
+        Err(Heard)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string
+        bytes byte_buf option unit unit_struct newtype_struct seq tuple
+        tuple_struct map enum identifier ignored_any
+    }
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("heard")
+    }
+}
+
+impl std::error::Error for Heard {}
+
+impl de::Error for Heard {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}
