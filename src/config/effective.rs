@@ -21,6 +21,17 @@ impl Effective {
         self.settings.insert(name.to_owned(), defaults.into());
     }
 
+    /// Adds one route, as it was written.
+    pub(super) fn route(&mut self, written: Table) {
+        let routes = self
+            .settings
+            .entry("routes")
+            .or_insert(Value::Array(Vec::new()));
+        if let Value::Array(routes) = routes {
+            routes.push(written.into());
+        }
+    }
+
     /// Says which variables had a say, never a secret's value.
     pub(super) fn note_variables(
         &mut self,

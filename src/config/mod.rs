@@ -20,6 +20,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
 use crate::{limiter, telemetry, usage};
@@ -46,6 +47,7 @@ pub struct Config {
     pub log: telemetry::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
+    pub routes: Vec<RouteConfig>,
     /// Opens the keyring, when one was given.
     pub password: Option<Secret<String>>,
 }

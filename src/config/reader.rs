@@ -16,6 +16,7 @@ use super::{
     Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading,
     SHORTEST_PASSWORD, missing_password, section,
 };
+use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
 use crate::{limiter, telemetry, usage};
@@ -112,6 +113,7 @@ impl Reader<'_> {
         let log = self.section("log", telemetry::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let usage = self.section("usage", usage::Config::problems);
+        let routes = self.routes();
         self.refuse_the_rest();
         let password = self.password(data.as_ref(), purpose);
         Some(Config {
@@ -119,6 +121,7 @@ impl Reader<'_> {
             log: log?,
             limiter: limiter?,
             usage: usage?,
+            routes,
             password,
         })
     }
@@ -157,6 +160,41 @@ impl Reader<'_> {
                 Table::new()
             }
         }
+    }
+
+    fn routes(&mut self) -> Vec<RouteConfig> {
+        let keys = schema::keys("routes").unwrap_or_default();
+        let written = match self.table.remove("routes") {
+            Some(Value::Array(written)) => written,
+            None => Vec::new(),
+            Some(_) => {
+                let problem = "is a list of sections: write [[routes]]";
+                self.found.push(Invalid::new("routes", problem));
+                Vec::new()
+            }
+        };
+        written
+            .into_iter()
+            .enumerate()
+            .filter_map(|(at, route)| self.route(at, route, &keys))
+            .collect()
+    }
+
+    fn route(&mut self, at: usize, written: Value, keys: &Keys) -> Option<RouteConfig> {
+        let Value::Table(mut written) = written else {
+            let problem = "is a section: write [[routes]]";
+            self.found
+                .push(Invalid::new(format!("routes[{at}]"), problem));
+            return None;
+        };
+        let shown = match written.get("name").and_then(Value::as_str) {
+            Some(name) if !name.is_empty() => format!("routes.{name}"),
+            _ => format!("routes[{at}]"),
+        };
+        let route = self.read::<RouteConfig>(&shown, keys, &mut written)?;
+        route.problems(&shown, &mut self.found);
+        self.effective.route(written);
+        Some(route)
     }
 
     /// What nobody took is no section of ours.

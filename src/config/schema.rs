@@ -1,7 +1,7 @@
 //! What may be written: `config/reference.toml` is the schema.
 //!
 //! A line `#key = value` there is a key without a default, with an example; as
-//! a key it counts all the same.
+//! a key it counts all the same. `#[section]` is one that is not there by default.
 
 use std::sync::LazyLock;
 
@@ -90,7 +90,8 @@ fn collect(at: &str, table: &Table, paths: &mut Vec<String>) {
 }
 
 fn uncommented(reference: &str) -> String {
-    let is_key = |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase());
+    let is_key =
+        |line: &str| line.starts_with(|first: char| first.is_ascii_lowercase() || first == '[');
     reference
         .lines()
         .map(|line| match line.strip_prefix('#') {

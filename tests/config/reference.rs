@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cypheron_edge::config::REFERENCE;
+use cypheron_edge::route::{CorsConfig, RouteConfig};
 use cypheron_edge::{limiter, telemetry, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
@@ -13,7 +14,14 @@ use crate::accepted;
 #[test]
 fn the_reference_is_what_is_in_effect_when_nothing_is_written() {
     let written = accepted(REFERENCE, &[]);
-    let unwritten = accepted("", &[]);
+    let unwritten = accepted(
+        r#"
+            [[routes]]
+            name = "orders"
+            upstream = "app"
+        "#,
+        &[],
+    );
     assert_eq!(format!("{written:#?}"), format!("{unwritten:#?}"));
 }
 
@@ -24,6 +32,8 @@ fn the_reference_has_every_key_and_no_other() {
         ("log", fields::<telemetry::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
+        ("routes", fields::<RouteConfig>()),
+        ("routes.cors", fields::<CorsConfig>()),
         ("usage.journal", fields::<usage::journal::Config>()),
     ] {
         let mut fields = fields;
@@ -37,14 +47,15 @@ fn keys(section: &str) -> Vec<String> {
     let uncommented: Vec<&str> = REFERENCE
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            Some(key) if key.contains(['=', '[']) && !key.starts_with(' ') => key,
             _ => line,
         })
         .collect();
     let table: Table = uncommented.join("\n").parse().unwrap();
     let mut at = Value::Table(table);
     for name in section.split('.') {
-        at = match at.get(name).or_else(|| at.get(0)) {
+        at = match at.get(name) {
+            Some(Value::Array(entries)) => entries[0].clone(),
             Some(value) => value.clone(),
             None => panic!("the reference has no [{section}]"),
         };
