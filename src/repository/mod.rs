@@ -5,8 +5,11 @@
 //! other silently. A deleted record leaves a tombstone, so that its absence can
 //! be told from a gap in the feed.
 
+mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+
+pub use config::{Config, StoreKind};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -52,6 +55,8 @@ pub enum RepositoryError {
     NotFound,
     #[error("the record was changed meanwhile: expected revision {expected}, found {found}")]
     Conflict { expected: u64, found: u64 },
+    #[error("the keyring was changed meanwhile")]
+    KeyringChanged,
 }
 
 /// Which records a listing holds.
@@ -131,7 +136,7 @@ pub trait ApiKeyRepository: Send + Sync + 'static {
 
     /// Stores a keyring: a new one when `replaces` is `None` (fails with
     /// [`RepositoryError::Exists`] otherwise), else in the place of exactly the
-    /// document `replaces` (fails with [`RepositoryError::Conflict`]).
+    /// document `replaces` (fails with [`RepositoryError::KeyringChanged`]).
     fn put_keyring<'a>(
         &'a self,
         document: &'a [u8],

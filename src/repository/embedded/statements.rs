@@ -1,0 +1,243 @@
+//! What is asked of the file, in SQL.
+
+use std::time::Duration;
+
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+};
+use uuid::Uuid;
+
+use super::row::{self, COLUMNS, stored_key};
+use crate::clock::Timestamp;
+use crate::key::ApiKey;
+use crate::repository::{Filter, Found, Page, RepositoryError, Result, StoredKey};
+use crate::token::KeyHash;
+
+/// How long a deletion is remembered: far longer than any edge can be cut off
+/// and still serve from its cache.
+const TOMBSTONES_KEPT: Duration = Duration::from_hours(30 * 24);
+
+impl From<rusqlite::Error> for RepositoryError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => Self::Exists,
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+pub(super) fn find(connection: &Connection, hash: &KeyHash) -> Result<Found> {
+    let hash = hash.to_string();
+    if let Some(stored) = one(connection, "key_hash", &hash)? {
+        return Ok(Found::Key(Box::new(stored)));
+    }
+    let revision: Option<i64> = connection
+        .prepare_cached("SELECT revision FROM tombstones WHERE key_hash = ?1")?
+        .query_row([&hash], |row| row.get(0))
+        .optional()?;
+    Ok(revision.map_or(Found::Absent, |revision| Found::Tombstone {
+        revision: unsigned(revision),
+    }))
+}
+
+pub(super) fn find_by_id(connection: &Connection, id: Uuid) -> Result<Option<StoredKey>> {
+    one(connection, "id", &id.to_string())
+}
+
+fn one(connection: &Connection, column: &'static str, value: &str) -> Result<Option<StoredKey>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM api_keys WHERE {column} = ?1"
+    ))?;
+    let mut rows = statement.query([value])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    stored_key(row).map(Some).map_err(RepositoryError::Damaged)
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: usize,
+) -> Result<Page> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM api_keys WHERE id > ?1 ORDER BY id"
+    ))?;
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    let mut rows = statement.query([after])?;
+    let mut page = Page {
+        keys: Vec::new(),
+        damaged: Vec::new(),
+        next: None,
+    };
+    // Filtered here: SQLite folds the case of ASCII letters only.
+    let name = filter.name.as_deref().map(str::to_lowercase);
+    while let Some(row) = rows.next()? {
+        match stored_key(row) {
+            Err(damage) => page.damaged.push(damage),
+            Ok(stored) if !matches(&stored, name.as_deref(), filter.active) => {}
+            Ok(_) if page.keys.len() == limit => {
+                page.next = page.keys.last().map(|stored| stored.key.id);
+                break;
+            }
+            Ok(stored) => page.keys.push(stored),
+        }
+    }
+    Ok(page)
+}
+
+fn matches(stored: &StoredKey, name: Option<&str>, active: Option<bool>) -> bool {
+    let key = &stored.key;
+    active.is_none_or(|active| key.is_active == active)
+        && name.is_none_or(|part| key.name.as_str().to_lowercase().contains(part))
+}
+
+pub(super) fn create(
+    connection: &mut Connection,
+    key: &ApiKey,
+    sealed: &[u8],
+    now: Timestamp,
+) -> Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO api_keys (key_hash, id, name, permissions, rate_limit, created_at, \
+             expires_at, is_active, allowed_ips, revision, updated_at, sealed, last_used, \
+             usage_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            key.key_hash.to_string(),
+            key.id.to_string(),
+            key.name.as_str(),
+            row::list(&key.permissions),
+            key.rate_limit,
+            key.created_at.as_micros(),
+            key.expires_at.map(Timestamp::as_micros),
+            key.is_active,
+            row::list(&key.allowed_ips),
+            signed(key.revision),
+            now.as_micros(),
+            sealed,
+            key.last_used.map(Timestamp::as_micros),
+            signed(key.usage_count),
+        ])?;
+    Ok(())
+}
+
+pub(super) fn update(
+    connection: &mut Connection,
+    key: &ApiKey,
+    sealed: &[u8],
+    expected: u64,
+    now: Timestamp,
+) -> Result<()> {
+    let transaction = writing(connection)?;
+    let hash = key.key_hash.to_string();
+    require_revision(&transaction, &hash, expected)?;
+    transaction
+        .prepare_cached(
+            "UPDATE api_keys SET id = ?2, name = ?3, permissions = ?4, rate_limit = ?5, \
+             created_at = ?6, expires_at = ?7, is_active = ?8, allowed_ips = ?9, revision = ?10, \
+             updated_at = ?11, sealed = ?12 WHERE key_hash = ?1",
+        )?
+        .execute(params![
+            hash,
+            key.id.to_string(),
+            key.name.as_str(),
+            row::list(&key.permissions),
+            key.rate_limit,
+            key.created_at.as_micros(),
+            key.expires_at.map(Timestamp::as_micros),
+            key.is_active,
+            row::list(&key.allowed_ips),
+            signed(key.revision),
+            now.as_micros(),
+            sealed,
+        ])?;
+    Ok(transaction.commit()?)
+}
+
+pub(super) fn delete(
+    connection: &mut Connection,
+    hash: &KeyHash,
+    expected: u64,
+    now: Timestamp,
+) -> Result<()> {
+    let transaction = writing(connection)?;
+    let hash = hash.to_string();
+    require_revision(&transaction, &hash, expected)?;
+    // A trigger leaves the tombstone, as it does for a deletion by hand.
+    transaction.execute("DELETE FROM api_keys WHERE key_hash = ?1", [&hash])?;
+    transaction.execute(
+        "UPDATE tombstones SET deleted_at = ?2 WHERE key_hash = ?1",
+        params![hash, now.as_micros()],
+    )?;
+    Ok(transaction.commit()?)
+}
+
+fn require_revision(transaction: &Transaction<'_>, hash: &str, expected: u64) -> Result<()> {
+    let found: Option<i64> = transaction
+        .prepare_cached("SELECT revision FROM api_keys WHERE key_hash = ?1")?
+        .query_row([hash], |row| row.get(0))
+        .optional()?;
+    match found.map(unsigned) {
+        None => Err(RepositoryError::NotFound),
+        Some(found) if found != expected => Err(RepositoryError::Conflict { expected, found }),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(super) fn keyring(connection: &Connection) -> Result<Option<Vec<u8>>> {
+    Ok(connection
+        .query_row("SELECT document FROM keyring", [], |row| row.get(0))
+        .optional()?)
+}
+
+pub(super) fn put_keyring(
+    connection: &mut Connection,
+    document: &[u8],
+    replaces: Option<&[u8]>,
+) -> Result<()> {
+    let transaction = writing(connection)?;
+    let stored = keyring(&transaction)?;
+    match (&stored, replaces) {
+        (None, None) => transaction.execute(
+            "INSERT INTO keyring (only, document) VALUES (1, ?1)",
+            [document],
+        )?,
+        (Some(_), None) => return Err(RepositoryError::Exists),
+        (None, Some(_)) => return Err(RepositoryError::NotFound),
+        (Some(stored), Some(replaces)) if stored == replaces => {
+            transaction.execute("UPDATE keyring SET document = ?1", [document])?
+        }
+        (Some(_), Some(_)) => return Err(RepositoryError::KeyringChanged),
+    };
+    Ok(transaction.commit()?)
+}
+
+/// Forgets deletions that no edge can have missed any more.
+pub(super) fn purge_tombstones(connection: &mut Connection, now: Timestamp) -> Result<usize> {
+    let before = now.saturating_sub(TOMBSTONES_KEPT).as_micros();
+    let any: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM tombstones WHERE deleted_at < ?1)",
+        [before],
+        |row| row.get(0),
+    )?;
+    if !any {
+        return Ok(0);
+    }
+    Ok(connection.execute("DELETE FROM tombstones WHERE deleted_at < ?1", [before])?)
+}
+
+fn writing(connection: &mut Connection) -> Result<Transaction<'_>> {
+    Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+}
+
+/// SQLite has signed integers only; no count of ours comes near the top.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
