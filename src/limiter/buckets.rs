@@ -69,14 +69,14 @@ impl Buckets {
             *arrival = next;
             return outcome;
         }
-        let shared = &mut shard.shared[slot(key)];
+        let common = &mut shard.shared[slot(key)];
         let has_place = shard.arrivals.len() < self.capacity
             || sweep(&mut shard.arrivals, &mut shard.next_full, now.as_nanos());
-        let (outcome, next) = decide(*shared, !has_place);
+        let (outcome, next) = decide(*common, !has_place);
         if has_place {
             shard.arrivals.insert(key, next);
         } else {
-            *shared = next;
+            *common = next;
             self.crowded.increment(1);
         }
         outcome
