@@ -1,11 +1,11 @@
 //! The settings of the limiter.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::setting::Invalid;
 
 /// `[limiter]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub burst: Burst,
@@ -16,7 +16,7 @@ pub struct Config {
 }
 
 /// How many requests a full bucket holds, before it is divided by instances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(
     untagged,
     expecting = "a number of requests, or \"rate_limit\" for each key's own"
@@ -27,7 +27,7 @@ pub enum Burst {
     Named(NamedBurst),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NamedBurst {
     /// As many as the key may make in a minute.

@@ -30,6 +30,8 @@ metrics! {
     describe_gauge BUILD_INFO = "build_info", Count, "Always 1; the label `version` tells which build runs.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
+    describe_counter DIRECTORY_READS = "directory_reads_total", Count, "Reads of single records from the key store; the label `outcome` is found, absent, tampered, failed or `over_budget`.";
+    describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
 }
 

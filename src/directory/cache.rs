@@ -1,0 +1,128 @@
+//! The two caches, and the order in which anything is written to them.
+//!
+//! A reader takes no lock. Writers of one hash take turns, so that a fill and a
+//! revocation cannot pass each other between looking and writing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::FixedState;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache as Moka;
+
+use super::Entry;
+use crate::clock::Tick;
+use crate::refusal::Refusal;
+use crate::token::KeyHash;
+
+/// More than the writers that ever run at once.
+const TURNS: usize = 64;
+
+/// What is known of a hash that has no usable key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Absent {
+    /// `None` when only a revision is known, and the record is to be read.
+    pub(super) refusal: Option<Refusal>,
+    /// The highest that was seen: nothing older is believed.
+    pub(super) revision: u64,
+    pub(super) read_at: Tick,
+}
+
+pub(super) struct Cache {
+    known: Moka<KeyHash, Arc<Entry>, FixedState>,
+    absent: Moka<KeyHash, Absent, FixedState>,
+    turns: [Mutex<()>; TURNS],
+}
+
+/// A writer's turn at one hash.
+pub(super) struct Turn<'a> {
+    cache: &'a Cache,
+    hash: KeyHash,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Cache {
+    pub(super) fn new(max_keys: u64, max_absent: u64) -> Self {
+        // Least recently used, so that what was just read is not turned away.
+        let known = Moka::builder()
+            .max_capacity(max_keys)
+            .eviction_policy(EvictionPolicy::lru())
+            .eviction_listener(|_, entry: Arc<Entry>, _| entry.detach())
+            .build_with_hasher(FixedState::default());
+        let absent = Moka::builder()
+            .max_capacity(max_absent)
+            .eviction_policy(EvictionPolicy::lru())
+            .build_with_hasher(FixedState::default());
+        Self {
+            known,
+            absent,
+            turns: std::array::from_fn(|_| Mutex::new(())),
+        }
+    }
+
+    pub(super) fn known(&self, hash: &KeyHash) -> Option<Arc<Entry>> {
+        self.known.get(hash)
+    }
+
+    pub(super) fn absent(&self, hash: &KeyHash) -> Option<Absent> {
+        self.absent.get(hash)
+    }
+
+    pub(super) fn turn(&self, hash: KeyHash) -> Turn<'_> {
+        let [first, ..] = *hash.as_bytes();
+        let turn = &self.turns[usize::from(first) % TURNS];
+        Turn {
+            cache: self,
+            hash,
+            _guard: turn.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// How many keys are cached, about.
+    pub(super) fn keys(&self) -> u64 {
+        self.known.entry_count()
+    }
+
+    /// Lets moka evict what it decided to evict.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        self.known.run_pending_tasks();
+        self.absent.run_pending_tasks();
+    }
+}
+
+impl Turn<'_> {
+    pub(super) fn known(&self) -> Option<Arc<Entry>> {
+        self.cache.known(&self.hash)
+    }
+
+    pub(super) fn absent(&self) -> Option<Absent> {
+        self.cache.absent(&self.hash)
+    }
+
+    /// The highest revision that was seen of the record.
+    pub(super) fn revision(&self) -> u64 {
+        let known = self.known().map_or(0, |entry| entry.seen_revision());
+        let absent = self.absent().map_or(0, |absent| absent.revision);
+        known.max(absent)
+    }
+
+    /// Whoever holds the old entry is told first, so that nobody takes it for
+    /// current after this returned.
+    pub(super) fn put(&self, entry: Arc<Entry>) {
+        self.detach();
+        self.cache.known.insert(self.hash, entry);
+        self.cache.absent.invalidate(&self.hash);
+    }
+
+    pub(super) fn put_absent(&self, absent: Absent) {
+        self.cache.absent.insert(self.hash, absent);
+        self.detach();
+        self.cache.known.invalidate(&self.hash);
+    }
+
+    fn detach(&self) {
+        if let Some(entry) = self.known() {
+            entry.detach();
+        }
+    }
+}

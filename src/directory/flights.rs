@@ -1,0 +1,124 @@
+//! The reads that are under way: one for each hash, within a budget.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tokio::sync::oneshot;
+
+use super::Entry;
+use crate::refusal::Refusal;
+use crate::token::KeyHash;
+
+/// What a read told: the record, or why there is no usable one.
+pub(super) type Answer = Result<Arc<Entry>, Refusal>;
+
+/// Ends when the read does; with an error when the background runtime ended first.
+pub(super) type Waiting = Shared<oneshot::Receiver<Answer>>;
+
+pub(super) struct Flights {
+    flying: Mutex<Flying>,
+    max: usize,
+    max_per_address: usize,
+}
+
+#[derive(Default)]
+struct Flying {
+    by_hash: HashMap<KeyHash, Flight>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+struct Flight {
+    waiting: Waiting,
+    address: Option<IpAddr>,
+    overtaken: bool,
+}
+
+/// What became of a wish to read.
+pub(super) enum Boarding {
+    /// The caller has to run the read and send its answer.
+    Begin(oneshot::Sender<Answer>, Waiting),
+    /// Somebody else reads the same.
+    Join(Waiting),
+    OverBudget,
+}
+
+impl Flights {
+    pub(super) fn new(max: usize, max_per_address: usize) -> Self {
+        Self {
+            flying: Mutex::default(),
+            max,
+            max_per_address,
+        }
+    }
+
+    pub(super) fn board(&self, hash: KeyHash, client: Option<IpAddr>) -> Boarding {
+        let mut flying = self.lock();
+        if let Some(flight) = flying.by_hash.get(&hash) {
+            return Boarding::Join(flight.waiting.clone());
+        }
+        let address = client.map(counted);
+        let of_address = address.and_then(|address| flying.by_address.get(&address));
+        if flying.by_hash.len() >= self.max
+            || of_address.is_some_and(|count| *count >= self.max_per_address)
+        {
+            return Boarding::OverBudget;
+        }
+        if let Some(address) = address {
+            *flying.by_address.entry(address).or_default() += 1;
+        }
+        let (answer, waiting) = oneshot::channel();
+        let waiting = waiting.shared();
+        let flight = Flight {
+            waiting: waiting.clone(),
+            address,
+            overtaken: false,
+        };
+        flying.by_hash.insert(hash, flight);
+        Boarding::Begin(answer, waiting)
+    }
+
+    /// The record was written: what a read under way brings may be older.
+    pub(super) fn overtake(&self, hash: &KeyHash) {
+        if let Some(flight) = self.lock().by_hash.get_mut(hash) {
+            flight.overtaken = true;
+        }
+    }
+
+    /// Whether the read was overtaken since it began, or since last asked.
+    pub(super) fn take_overtaken(&self, hash: &KeyHash) -> bool {
+        let mut flying = self.lock();
+        let flight = flying.by_hash.get_mut(hash);
+        flight.is_some_and(|flight| std::mem::take(&mut flight.overtaken))
+    }
+
+    pub(super) fn land(&self, hash: &KeyHash) {
+        let mut flying = self.lock();
+        let Some(flight) = flying.by_hash.remove(hash) else {
+            return;
+        };
+        let Some(address) = flight.address else {
+            return;
+        };
+        if let Some(count) = flying.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                flying.by_address.remove(&address);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Flying> {
+        self.flying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One subscriber has a whole /64 of IPv6 addresses.
+fn counted(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
