@@ -130,3 +130,100 @@ impl fmt::Debug for PostQuantumEncryption {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::crypto::Suite;
+    use crate::crypto::keyring::{Cost, Password};
+    use crate::secret::Secret;
+
+    const NOW: Timestamp = Timestamp::EPOCH;
+
+    fn new_keyring() -> Keyring {
+        let password = Password::new(Secret::new("p".repeat(32))).unwrap();
+        Keyring::create("keys", &password, Cost::MIN, Suite::default(), NOW).unwrap()
+    }
+
+    static KEYRING: LazyLock<Keyring> = LazyLock::new(new_keyring);
+
+    #[test]
+    fn clones_share_a_keyring_that_is_replaced() {
+        let encryption = PostQuantumEncryption::new(&KEYRING);
+        let clone = encryption.clone();
+        let before = encryption.seal(b"old", b"").unwrap();
+
+        let (added, id) = KEYRING.add_key(Suite::default(), NOW).unwrap();
+        encryption.replace(&added).unwrap();
+        assert!(!clone.needs_rewrap(&before).unwrap(), "added, not promoted");
+        encryption.replace(&added.promote(id).unwrap()).unwrap();
+
+        assert!(clone.needs_rewrap(&before).unwrap());
+        assert_eq!(*clone.open(&before, b"").unwrap(), b"old");
+        let after = clone.seal(b"new", b"").unwrap();
+        assert!(!encryption.needs_rewrap(&after).unwrap());
+        assert_eq!(*encryption.open(&after, b"").unwrap(), b"new");
+    }
+
+    #[test]
+    fn an_older_or_another_keyring_is_not_taken() {
+        let (added, _) = KEYRING.add_key(Suite::default(), NOW).unwrap();
+        let encryption = PostQuantumEncryption::new(&added);
+        assert_eq!(
+            encryption.replace(&KEYRING),
+            Err(ReplaceError::Older {
+                held: 2,
+                offered: 1
+            })
+        );
+        assert_eq!(
+            encryption.replace(&new_keyring()),
+            Err(ReplaceError::Foreign)
+        );
+        assert_eq!(encryption.replace(&added), Ok(()));
+        assert_eq!(encryption.version(), 2);
+    }
+
+    #[test]
+    fn what_may_be_our_own_fault_is_told_from_a_refusal() {
+        let encryption = PostQuantumEncryption::new(&KEYRING);
+        let sealed = encryption.seal(b"plaintext", b"").unwrap();
+        let changed = |at: usize| {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            encryption.open(&changed, b"").unwrap_err()
+        };
+        let last = sealed.len() - 1;
+        assert_eq!(changed(0), OpenError::UnsupportedVersion(0));
+        assert_eq!(changed(1), OpenError::UnsupportedSuite(0));
+        assert!(matches!(changed(2), OpenError::UnknownKey(_)));
+        assert!(
+            [0, 1, 2, 17]
+                .map(changed)
+                .iter()
+                .all(|e| e.is_store_failure())
+        );
+        for at in [18, 1137, 1138, 1149, 1150, last] {
+            assert_eq!(changed(at), OpenError::Refused, "byte {at}");
+        }
+        let cut = encryption.open(&sealed[..last], b"").unwrap_err();
+        assert!(!cut.is_store_failure());
+        assert_eq!(encryption.open(b"", b""), Err(OpenError::Refused));
+    }
+
+    #[test]
+    fn nothing_secret_prints() {
+        let encryption = PostQuantumEncryption::new(&KEYRING);
+        let generations = encryption.generations();
+        let printed = format!("{encryption:?} {generations:?} {:?}", *KEYRING);
+        for generation in generations {
+            let (index, tag) = (generation.index.expose(), generation.tag.expose());
+            assert!(!printed.contains(&format!("{index:?}")));
+            assert!(!printed.contains(&format!("{tag:?}")));
+        }
+        assert!(printed.contains("[redacted]"));
+    }
+}

@@ -151,3 +151,119 @@ fn content_key(
         .expect("32 bytes are one hash");
     key
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(suite: Suite) -> EnvelopeKey {
+        EnvelopeKey {
+            id: KeyId::from_bytes([7; 16]),
+            secret: SecretKey::generate(suite).unwrap(),
+            authentication: Secret::new([8; 32]),
+        }
+    }
+
+    static KEY: LazyLock<EnvelopeKey> = LazyLock::new(|| key(Suite::default()));
+
+    fn opens(envelope: &[u8], key: &EnvelopeKey, associated_data: &[u8]) -> bool {
+        Envelope::parse(envelope)
+            .ok()
+            .and_then(|envelope| envelope.open(key, associated_data))
+            .is_some()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_with_the_same_key_and_data_only() {
+        for suite in Suite::ALL.iter().copied() {
+            let key = key(suite);
+            let sealed = seal(&key, b"plaintext", b"bound").unwrap();
+            let envelope = Envelope::parse(&sealed).unwrap();
+            assert_eq!((envelope.suite, envelope.key_id), (suite, key.id));
+            assert_eq!(*envelope.open(&key, b"bound").unwrap(), b"plaintext");
+            assert!(!opens(&sealed, &key, b"another"));
+            assert!(!opens(&sealed, &key, b""));
+
+            let stranger = EnvelopeKey {
+                secret: SecretKey::generate(suite).unwrap(),
+                ..self::key(suite)
+            };
+            assert!(!opens(&sealed, &stranger, b"bound"));
+        }
+    }
+
+    #[test]
+    fn the_public_key_is_not_enough_to_forge() {
+        let key = key(Suite::default());
+        let forger = EnvelopeKey {
+            id: key.id,
+            secret: SecretKey::from_bytes(Suite::default(), &key.secret.to_bytes()).unwrap(),
+            authentication: Secret::new([9; 32]),
+        };
+        let sealed = seal(&forger, b"plaintext", b"bound").unwrap();
+        assert!(!opens(&sealed, &key, b"bound"));
+    }
+
+    #[test]
+    fn an_envelope_with_any_byte_changed_does_not_open() {
+        for suite in Suite::ALL.iter().copied() {
+            let key = key(suite);
+            let sealed = seal(&key, b"plaintext", b"bound").unwrap();
+            for at in 0..sealed.len() {
+                let mut changed = sealed.clone();
+                changed[at] ^= 0x80;
+                assert!(!opens(&changed, &key, b"bound"), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_envelope_that_is_cut_or_grown_does_not_open() {
+        let sealed = seal(&KEY, b"", b"bound").unwrap();
+        for length in 0..sealed.len() {
+            let cut = Envelope::parse(&sealed[..length]);
+            assert_eq!(cut.unwrap_err(), EnvelopeDefect::Truncated);
+        }
+        let grown = [sealed, vec![0]].concat();
+        assert!(!opens(&grown, &KEY, b"bound"));
+    }
+
+    #[test]
+    fn each_defect_has_its_error() {
+        use EnvelopeDefect::{Truncated, UnsupportedSuite, UnsupportedVersion};
+        for (bytes, defect) in [
+            (&[][..], Truncated),
+            (&[0], UnsupportedVersion(0)),
+            (&[2, 1], UnsupportedVersion(2)),
+            (&[1], Truncated),
+            (&[1, 0], UnsupportedSuite(0)),
+            (&[1, 255], UnsupportedSuite(255)),
+            (&[1, 1], Truncated),
+        ] {
+            assert_eq!(Envelope::parse(bytes).unwrap_err(), defect, "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>) {
+            let _ = Envelope::parse(&bytes);
+            let _ = Envelope::parse(&[&[1, 1], &bytes[..]].concat());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn every_plaintext_survives(plaintext: Vec<u8>, associated_data: Vec<u8>) {
+            let sealed = seal(&KEY, &plaintext, &associated_data).unwrap();
+            let envelope = Envelope::parse(&sealed).unwrap();
+            prop_assert_eq!(&*envelope.open(&KEY, &associated_data).unwrap(), &plaintext);
+        }
+    }
+}

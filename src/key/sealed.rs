@@ -90,3 +90,139 @@ pub fn token_keys(encryption: &PostQuantumEncryption) -> Option<TokenKeys> {
         .collect();
     TokenKeys::new(&generations)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::LazyLock;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::crypto::keyring::Cost;
+    use crate::crypto::{Keyring, Password, Suite};
+    use crate::token::{Environment, KeyHash, TokenFormat};
+
+    static ENCRYPTION: LazyLock<PostQuantumEncryption> = LazyLock::new(|| {
+        let password = Password::new(Secret::new("p".repeat(32))).unwrap();
+        let suite = Suite::default();
+        let keyring = Keyring::create("c", &password, Cost::MIN, suite, Timestamp::EPOCH);
+        PostQuantumEncryption::new(&keyring.unwrap())
+    });
+
+    fn key() -> ApiKey {
+        ApiKey {
+            id: Uuid::from_u128(1),
+            name: "ab".parse().unwrap(),
+            key_hash: KeyHash::from_bytes([1; 32]),
+            permissions: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            rate_limit: NonZeroU32::MIN,
+            created_at: Timestamp::from_micros(1),
+            expires_at: Some(Timestamp::from_micros(2)),
+            is_active: true,
+            allowed_ips: vec!["192.0.2.0/24".parse().unwrap()],
+            revision: 1,
+            last_used: None,
+            usage_count: 0,
+        }
+    }
+
+    fn scope() -> Scope {
+        Scope {
+            project: "project".into(),
+            database: "database".into(),
+            collection: "keys".into(),
+        }
+    }
+
+    fn sealed() -> Sealed {
+        Sealed::Digest(TokenDigest::of("a token"))
+    }
+
+    /// Edits one thing of a record or of where it lies.
+    type Edit = (&'static str, fn(&mut ApiKey, &mut Scope));
+
+    fn open_after(edit: fn(&mut ApiKey, &mut Scope)) -> Result<Sealed, OpenError> {
+        let (mut key, mut scope) = (key(), scope());
+        let envelope = sealed().seal(&ENCRYPTION, &key, &scope).unwrap();
+        edit(&mut key, &mut scope);
+        Sealed::open(&ENCRYPTION, &envelope, &key, &scope)
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_record_with_any_policy_field_edited_is_refused() {
+        let edits: [Edit; 19] = [
+            ("id", |key, _| key.id = Uuid::from_u128(2)),
+            ("key_hash", |key, _| key.key_hash = KeyHash::from_bytes([2; 32])),
+            ("name", |key, _| key.name = "abc".parse().unwrap()),
+            ("permission added", |key, _| key.permissions.push("*".parse().unwrap())),
+            ("permission removed", |key, _| { key.permissions.pop(); }),
+            ("permissions reordered", |key, _| key.permissions.reverse()),
+            ("no permissions", |key, _| key.permissions.clear()),
+            ("rate_limit", |key, _| key.rate_limit = NonZeroU32::MAX),
+            ("created_at", |key, _| key.created_at = Timestamp::EPOCH),
+            ("expires_at", |key, _| key.expires_at = Some(Timestamp::from_micros(3))),
+            ("no expires_at", |key, _| key.expires_at = None),
+            ("is_active", |key, _| key.is_active = false),
+            ("network widened", |key, _| key.allowed_ips[0] = "192.0.2.0/23".parse().unwrap()),
+            ("network added", |key, _| key.allowed_ips.push("::/0".parse().unwrap())),
+            ("no networks", |key, _| key.allowed_ips.clear()),
+            ("revision", |key, _| key.revision = 0),
+            ("project", |_, scope| scope.project.push('x')),
+            ("database", |_, scope| scope.database.push('x')),
+            ("collection", |_, scope| scope.collection.push('x')),
+        ];
+        for (what, edit) in edits {
+            assert_eq!(open_after(edit), Err(OpenError::Refused), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_text_moved_across_a_boundary_is_refused() {
+        let refused = open_after(|_, scope| {
+            scope.project.push('d');
+            scope.database.remove(0);
+        });
+        assert_eq!(refused, Err(OpenError::Refused));
+    }
+
+    #[test]
+    fn bookkeeping_does_not_break_the_seal() {
+        let opened = open_after(|key, _| {
+            key.last_used = Some(Timestamp::from_micros(9));
+            key.usage_count = 9;
+        });
+        assert_eq!(opened, Ok(sealed()));
+    }
+
+    #[test]
+    fn both_kinds_survive_and_tell_the_digest() {
+        let token = Sealed::Token(Secret::new("a token".into()));
+        for sealed in [sealed(), token] {
+            let envelope = sealed.seal(&ENCRYPTION, &key(), &scope()).unwrap();
+            let opened = Sealed::open(&ENCRYPTION, &envelope, &key(), &scope()).unwrap();
+            assert_eq!(opened, sealed);
+            assert_eq!(opened.digest(), TokenDigest::of("a token"));
+        }
+    }
+
+    #[test]
+    fn content_of_no_known_kind_is_refused() {
+        for content in [&[][..], &[0], &[1; 32], &[1; 34], &[2, 0xff], &[3; 33]] {
+            let data = key().associated_data(&scope());
+            let envelope = ENCRYPTION.seal(content, &data).unwrap();
+            let opened = Sealed::open(&ENCRYPTION, &envelope, &key(), &scope());
+            assert_eq!(opened, Err(OpenError::Refused), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_hashed_under_the_keyring_s_generation() {
+        let keys = token_keys(&ENCRYPTION).unwrap();
+        let format = TokenFormat::new("cyk", Environment::Live).unwrap();
+        let token = format.mint(&keys).unwrap();
+        assert!(token.expose().starts_with("cyk_live_0"));
+    }
+}

@@ -138,3 +138,55 @@ impl Pair {
         Zeroizing::new(hash.finalize().into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use x_wing::{Decapsulate, DecapsulationKey, Decapsulator, Encapsulate, KeyExport};
+
+    use super::*;
+    use crate::crypto::hex;
+
+    #[derive(Deserialize)]
+    struct Vector {
+        #[serde(with = "hex")]
+        seed: [u8; 32],
+        #[serde(with = "hex")]
+        eseed: [u8; 64],
+        #[serde(with = "hex")]
+        ss: [u8; 32],
+        #[serde(with = "hex")]
+        pk: Vec<u8>,
+        #[serde(with = "hex")]
+        ct: Vec<u8>,
+    }
+
+    #[test]
+    fn the_draft_s_vectors_hold() {
+        let vectors = include_str!("../../../tests/vectors/x-wing.json");
+        let vectors: Vec<Vector> = serde_json::from_str(vectors).unwrap();
+        assert!(vectors.len() >= 3);
+        for vector in vectors {
+            let pair = Pair::from_seed(vector.seed);
+            assert_eq!(pair.public_key(), vector.pk);
+            let (ciphertext, secret) = pair.encapsulate_with(&vector.eseed);
+            assert_eq!(ciphertext, vector.ct);
+            assert_eq!(*secret, vector.ss);
+            assert_eq!(*pair.decapsulate(&vector.ct).unwrap(), vector.ss);
+        }
+    }
+
+    #[test]
+    fn the_x_wing_crate_opens_ours_and_we_open_theirs() {
+        let ours = Pair::generate().unwrap();
+        let theirs = DecapsulationKey::from(*ours.seed());
+        assert_eq!(*theirs.encapsulation_key().to_bytes(), *ours.public_key());
+
+        let (ciphertext, secret) = ours.encapsulate().unwrap();
+        let ciphertext = x_wing::Ciphertext::try_from(ciphertext.as_slice()).unwrap();
+        assert_eq!(theirs.decapsulate(&ciphertext), *secret);
+
+        let (ciphertext, secret) = theirs.encapsulation_key().encapsulate();
+        assert_eq!(*ours.decapsulate(&ciphertext).unwrap(), *secret);
+    }
+}

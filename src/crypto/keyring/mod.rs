@@ -162,16 +162,7 @@ impl Keyring {
             });
         }
         let (slot, master) = unlock(&document, password)?;
-        if !master.authenticates(&document.covered(), &document.mac) {
-            return Err(KeyringError::Damaged("it does not match its MAC"));
-        }
-        let keys = Arc::new(document.keys(&master)?);
-        Ok(Self {
-            document,
-            master,
-            slot,
-            keys,
-        })
+        Self::verify(document, master, slot)
     }
 
     /// What is to be stored.
@@ -192,8 +183,10 @@ impl Keyring {
         Arc::clone(&self.keys)
     }
 
-    fn sign(mut document: Document, master: Master, slot: KeyId) -> Result<Self, KeyringError> {
-        document.mac = master.mac(&document.covered());
+    fn verify(document: Document, master: Master, slot: KeyId) -> Result<Self, KeyringError> {
+        if !master.authenticates(&document.covered(), &document.mac) {
+            return Err(KeyringError::Damaged("it does not match its MAC"));
+        }
         let keys = Arc::new(document.keys(&master)?);
         Ok(Self {
             document,
@@ -201,6 +194,11 @@ impl Keyring {
             slot,
             keys,
         })
+    }
+
+    fn sign(mut document: Document, master: Master, slot: KeyId) -> Result<Self, KeyringError> {
+        document.mac = master.mac(&document.covered());
+        Self::verify(document, master, slot)
     }
 }
 
