@@ -20,10 +20,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::crypto::Password;
 use crate::route::RouteConfig;
-use crate::secret::Secret;
 use crate::setting::Invalid;
-use crate::{limiter, telemetry, usage};
+use crate::{limiter, repository, telemetry, usage};
 
 use layers::Written;
 
@@ -34,8 +34,6 @@ const FILE: &str = "CYPHERON_EDGE_CONFIG";
 const PASSWORD: &str = "PQ_ENCRYPTION_PASSWORD";
 const PASSWORD_VARIABLE_FILE: &str = "PQ_ENCRYPTION_PASSWORD_FILE";
 
-const SHORTEST_PASSWORD: usize = 32;
-
 /// A file in the data directory that holds the password when the environment
 /// does not: `quickstart` makes it, readable by its owner only.
 pub const PASSWORD_FILE: &str = "password";
@@ -45,11 +43,12 @@ pub const PASSWORD_FILE: &str = "password";
 pub struct Config {
     pub data: Data,
     pub log: telemetry::Config,
+    pub keys: repository::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
     pub routes: Vec<RouteConfig>,
     /// Opens the keyring, when one was given.
-    pub password: Option<Secret<String>>,
+    pub password: Option<Password>,
 }
 
 /// `[data]`
@@ -135,7 +134,8 @@ pub fn missing_password() -> Invalid {
         PASSWORD,
         format!(
             "not set: set it, or {PASSWORD}_FILE to a file that holds it, to the keyring's \
-             password of at least {SHORTEST_PASSWORD} characters"
+             password of at least {} characters",
+            Password::MIN_CHARACTERS
         ),
     )
 }

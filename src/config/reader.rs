@@ -8,18 +8,20 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+use zeroize::Zeroizing;
 
 use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
-    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading,
-    SHORTEST_PASSWORD, missing_password, section,
+    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, missing_password,
+    section,
 };
+use crate::crypto::Password;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
-use crate::{limiter, telemetry, usage};
+use crate::{limiter, repository, telemetry, usage};
 
 pub(super) fn compose(
     mut written: Written,
@@ -111,6 +113,7 @@ impl Reader<'_> {
     fn config(&mut self, purpose: Purpose) -> Option<Config> {
         let data = self.data();
         let log = self.section("log", telemetry::Config::problems);
+        let keys = self.section("keys", repository::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let usage = self.section("usage", usage::Config::problems);
         let routes = self.routes();
@@ -119,6 +122,7 @@ impl Reader<'_> {
         Some(Config {
             data: data?,
             log: log?,
+            keys: keys?,
             limiter: limiter?,
             usage: usage?,
             routes,
@@ -224,26 +228,24 @@ impl Reader<'_> {
         Some(Data { dir })
     }
 
-    fn password(&mut self, data: Option<&Data>, purpose: Purpose) -> Option<Secret<String>> {
+    fn password(&mut self, data: Option<&Data>, purpose: Purpose) -> Option<Password> {
         let before = self.found.len();
         let given = environment::secret(self.environment, PASSWORD, &mut self.found);
         let kept = || {
             let file = data?.dir.join(PASSWORD_FILE);
-            let text = fs::read_to_string(file).ok()?;
+            let text = Zeroizing::new(fs::read_to_string(file).ok()?);
             Some(Secret::new(text.trim_end().to_owned()))
         };
-        let password = given.or_else(kept);
-        match &password {
-            Some(password) if password.expose().chars().count() < SHORTEST_PASSWORD => {
-                let problem = format!("shorter than {SHORTEST_PASSWORD} characters");
-                self.found.push(Invalid::new(PASSWORD, problem));
-            }
-            None if purpose == Purpose::Serve && self.found.len() == before => {
+        let Some(text) = given.or_else(kept) else {
+            let reported = self.found.len() > before;
+            if purpose == Purpose::Serve && !reported {
                 self.found.push(missing_password());
             }
-            _ => {}
-        }
-        password
+            return None;
+        };
+        Password::new(text)
+            .map_err(|short| self.found.push(Invalid::new(PASSWORD, short.to_string())))
+            .ok()
     }
 }
 

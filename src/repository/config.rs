@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::setting::Invalid;
+
 /// Where records live.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -15,4 +17,15 @@ pub struct Config {
 pub enum StoreKind {
     /// One SQLite file in `data.dir`.
     Embedded,
+}
+
+impl Config {
+    pub fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
+        if self.store.is_none() {
+            found.push(Invalid::new(
+                format!("{section}.store"),
+                "is not set: write `store = \"embedded\"`",
+            ));
+        }
+    }
 }

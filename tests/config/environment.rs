@@ -5,7 +5,7 @@ use std::fs;
 use cypheron_edge::config::{self, Purpose};
 use cypheron_edge::limiter::Burst;
 
-use crate::{PASSWORD, accepted, refused, variables};
+use crate::{PASSWORD, accepted, password, refused, variables};
 
 #[test]
 fn a_variable_overrides_the_file_whatever_its_type() {
@@ -64,10 +64,8 @@ fn what_kubernetes_puts_beside_a_service_of_this_name_is_left_alone() {
 fn a_short_password_is_refused_and_not_shown() {
     let short = "hunter2-hunter2-hunter2-hunter2";
     let problem = refused("", &[("PQ_ENCRYPTION_PASSWORD", short)]);
-    assert_eq!(
-        problem,
-        "PQ_ENCRYPTION_PASSWORD: shorter than 32 characters"
-    );
+    assert!(problem.starts_with("PQ_ENCRYPTION_PASSWORD: "), "{problem}");
+    assert!(!problem.contains(short), "{problem}");
 }
 
 #[test]
@@ -83,7 +81,7 @@ fn a_secret_may_lie_in_a_file_instead() {
             ("PQ_ENCRYPTION_PASSWORD_FILE", file),
         ],
     );
-    assert_eq!(config.password.unwrap().expose(), PASSWORD);
+    assert_eq!(config.password, password());
 
     let both = refused("", &[("PQ_ENCRYPTION_PASSWORD_FILE", file)]);
     assert!(both.contains("unset one of them"), "{both}");
@@ -106,7 +104,7 @@ fn a_password_kept_in_the_data_directory_is_found() {
         &format!("[data]\ndir = {:?}", directory.path()),
         &[("PQ_ENCRYPTION_PASSWORD", "")],
     );
-    assert_eq!(config.password.unwrap().expose(), PASSWORD);
+    assert_eq!(config.password, password());
 }
 
 #[test]

@@ -131,3 +131,28 @@ fn what_is_in_effect_can_be_read_back() {
     let again = read(&first.effective.to_string(), &[]).unwrap();
     assert_eq!(format!("{:?}", first.config.unwrap()), format!("{again:?}"));
 }
+
+#[test]
+fn a_store_is_used_only_where_it_was_chosen() {
+    let problems = refused(
+        "",
+        &[
+            ("CYPHERON_EDGE__KEYS__STORE", ""),
+            ("CYPHERON_EDGE__USAGE__SINK", ""),
+        ],
+    );
+    assert!(problems.contains("keys.store: is not set"), "{problems}");
+    assert!(problems.contains("usage.sink: is not set"), "{problems}");
+}
+
+#[test]
+fn serving_takes_the_password_and_working_on_the_stores_does_not() {
+    let variables = variables(&[("PQ_ENCRYPTION_PASSWORD", "")]);
+    let problem = |purpose| config::parse("", &variables, purpose).config.err();
+    assert_eq!(problem(Purpose::Operate), None);
+    let problems = problem(Purpose::Serve).unwrap().to_string();
+    assert!(
+        problems.contains("PQ_ENCRYPTION_PASSWORD: not set"),
+        "{problems}"
+    );
+}

@@ -10,6 +10,8 @@ mod reference;
 use std::collections::BTreeMap;
 
 use cypheron_edge::config::{self, Config, Problems, Purpose};
+use cypheron_edge::crypto::Password;
+use cypheron_edge::secret::Secret;
 
 const PASSWORD: &str = "correct horse battery staple, twice over";
 
@@ -17,6 +19,7 @@ const PASSWORD: &str = "correct horse battery staple, twice over";
 fn variables(more: &[(&str, &str)]) -> BTreeMap<String, String> {
     [
         ("HOME", "/home/somebody"),
+        ("CYPHERON_EDGE__KEYS__STORE", "embedded"),
         ("CYPHERON_EDGE__USAGE__SINK", "sqlite"),
         ("PQ_ENCRYPTION_PASSWORD", PASSWORD),
     ]
@@ -24,6 +27,10 @@ fn variables(more: &[(&str, &str)]) -> BTreeMap<String, String> {
     .chain(more)
     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
     .collect()
+}
+
+fn password() -> Option<Password> {
+    Password::new(Secret::new(PASSWORD.to_owned())).ok()
 }
 
 fn read(text: &str, more: &[(&str, &str)]) -> Result<Config, Problems> {
