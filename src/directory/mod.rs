@@ -120,4 +120,3 @@ impl fmt::Debug for Directory {
             .finish_non_exhaustive()
     }
 }
-
