@@ -14,7 +14,7 @@ use crate::setting::Invalid;
 const PREFIX: &str = "CYPHERON_EDGE__";
 
 /// The settings that were written, whether or not they can be used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
     pub(super) table: Table,
     /// Which variable set a key, for those that one did.
@@ -22,12 +22,7 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// The settings of a file.
-    pub(super) fn parse(text: &str, shown: &str, found: &mut Vec<Invalid>) -> Self {
-        let table = text.parse::<Table>().unwrap_or_else(|error| {
-            found.push(Invalid::new(shown, format!("not TOML: {error}")));
-            Table::new()
-        });
+    pub(super) const fn new(table: Table) -> Self {
         Self {
             table,
             variables: BTreeMap::new(),

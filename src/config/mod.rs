@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::crypto::Password;
 use crate::route::RouteConfig;
 use crate::setting::Invalid;
-use crate::{limiter, repository, telemetry, usage};
+use crate::{directory, limiter, repository, telemetry, usage};
 
 use layers::Written;
 
@@ -44,6 +44,7 @@ pub struct Config {
     pub data: Data,
     pub log: telemetry::Config,
     pub keys: repository::Config,
+    pub directory: directory::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
     pub routes: Vec<RouteConfig>,
@@ -104,28 +105,42 @@ impl Config {
 
 /// As [`Config::load`], with what is in effect.
 pub fn read(file: Option<&Path>, environment: &dyn Environment, purpose: Purpose) -> Reading {
-    let mut found = Vec::new();
     let named = environment::path(environment, FILE);
-    let text = file.or(named.as_deref()).map(|path| {
-        let shown = path.display().to_string();
-        let text = fs::read_to_string(path).unwrap_or_else(|error| {
-            found.push(Invalid::new(&shown, format!("cannot be read: {error}")));
-            String::new()
-        });
-        (shown, text)
-    });
-    let written = match &text {
-        Some((shown, text)) => Written::parse(text, shown, &mut found),
-        None => Written::default(),
+    let Some(path) = file.or(named.as_deref()) else {
+        return parse("", environment, purpose);
     };
-    reader::compose(written, environment, purpose, found)
+    match fs::read_to_string(path) {
+        Ok(text) => read_text(&text, &path.display().to_string(), environment, purpose),
+        Err(error) => {
+            let problem = format!("cannot be read: {error}");
+            Reading::refused(Invalid::new(path.display().to_string(), problem))
+        }
+    }
 }
 
 /// As [`read`], of a text rather than a file.
 pub fn parse(text: &str, environment: &dyn Environment, purpose: Purpose) -> Reading {
-    let mut found = Vec::new();
-    let written = Written::parse(text, "the configuration", &mut found);
-    reader::compose(written, environment, purpose, found)
+    read_text(text, "the configuration", environment, purpose)
+}
+
+fn read_text(text: &str, shown: &str, environment: &dyn Environment, purpose: Purpose) -> Reading {
+    match text.parse() {
+        Ok(table) => reader::compose(Written::new(table), environment, purpose),
+        Err(error) => {
+            let problem = format!("is not TOML: {error}");
+            Reading::refused(Invalid::new(shown, problem.trim_end()))
+        }
+    }
+}
+
+impl Reading {
+    /// What cannot be read says nothing of what it was meant to set.
+    fn refused(invalid: Invalid) -> Self {
+        Self {
+            config: Err(Problems(vec![invalid])),
+            effective: Effective::default(),
+        }
+    }
 }
 
 /// What to say where the password is needed and was not given.

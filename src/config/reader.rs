@@ -21,14 +21,14 @@ use crate::crypto::Password;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
-use crate::{limiter, repository, telemetry, usage};
+use crate::{directory, limiter, repository, telemetry, usage};
 
 pub(super) fn compose(
     mut written: Written,
     environment: &dyn Environment,
     purpose: Purpose,
-    mut found: Vec<Invalid>,
 ) -> Reading {
+    let mut found = Vec::new();
     apply_environment(&mut written, environment, &mut found);
     let mut reader = Reader {
         environment,
@@ -114,6 +114,7 @@ impl Reader<'_> {
         let data = self.data();
         let log = self.section("log", telemetry::Config::problems);
         let keys = self.section("keys", repository::Config::problems);
+        let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let usage = self.section("usage", usage::Config::problems);
         let routes = self.routes();
@@ -123,6 +124,7 @@ impl Reader<'_> {
             data: data?,
             log: log?,
             keys: keys?,
+            directory: directory?,
             limiter: limiter?,
             usage: usage?,
             routes,

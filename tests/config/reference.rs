@@ -4,7 +4,7 @@ use std::fmt;
 
 use cypheron_edge::config::REFERENCE;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
-use cypheron_edge::{limiter, repository, telemetry, usage};
+use cypheron_edge::{directory, limiter, repository, telemetry, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::{Table, Value};
@@ -30,6 +30,7 @@ fn the_reference_has_every_key_and_no_other() {
     for (section, fields) in [
         ("data", vec!["dir"]),
         ("log", fields::<telemetry::Config>()),
+        ("directory", fields::<directory::Config>()),
         ("keys", fields::<repository::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
