@@ -1,0 +1,98 @@
+//! What a connection is doing, and until when it may.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests.
+    Idle,
+    /// In the head of a request.
+    Head,
+    /// From the end of a head to the end of the answer: not ours to time.
+    Busy,
+}
+
+/// Shared by the parts of one connection, which tell it what happens.
+///
+/// The clock is read when a phase begins, and timers are set only when one
+/// would be due sooner than the one that is set already: an ordinary request
+/// sets none.
+#[derive(Debug)]
+pub(super) struct Activity {
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    /// Since when the peer takes no more of what is written.
+    blocked: Cell<Option<Instant>>,
+}
+
+/// What is due when a time is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    Idle,
+    Head,
+    Write,
+}
+
+/// How long the phases may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) header: Duration,
+    pub(super) idle: Duration,
+}
+
+impl Activity {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(Instant::now()),
+            blocked: Cell::new(None),
+        })
+    }
+
+    pub(super) fn bytes_were_read(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    pub(super) fn request_begins(&self) {
+        self.phase.set(Phase::Busy);
+    }
+
+    pub(super) fn answer_ended(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    pub(super) fn write_is_blocked(&self) {
+        if self.blocked.get().is_none() {
+            self.blocked.set(Some(Instant::now()));
+        }
+    }
+
+    pub(super) fn bytes_were_written(&self) {
+        self.blocked.set(None);
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    /// What is due next, and when.
+    pub(super) fn due(&self, limits: Limits) -> Option<(Instant, Overdue)> {
+        if let Some(blocked) = self.blocked.get() {
+            return Some((blocked + limits.idle, Overdue::Write));
+        }
+        let since = self.since.get();
+        match self.phase.get() {
+            Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
+            Phase::Head => Some((since + limits.header, Overdue::Head)),
+            Phase::Busy => None,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One connection, from its first request to its end.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_service::Service;
+
+use super::activity::{Activity, Limits, Overdue};
+use super::io::WatchedIo;
+use super::registry::Registered;
+use super::service::Served;
+use super::{BoxError, Config};
+
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// hyper's own number, for which it needs no allocation.
+const USUAL_MAX_HEADERS: usize = 100;
+
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub(super) struct Protocol {
+    http1: http1::Builder,
+    limits: Limits,
+}
+
+impl Protocol {
+    pub(super) fn new(config: &Config) -> Self {
+        let header_bytes = usize::try_from(config.max_header_bytes.as_u64()).unwrap_or(usize::MAX);
+        let mut http1 = http1::Builder::new();
+        // One copy of a small body is cheaper than gathering it.
+        http1.writev(false);
+        http1.max_buf_size(header_bytes);
+        http1.max_header_size(header_bytes);
+        // Timed by the activity, which tells an idle connection from a slow head.
+        http1.header_read_timeout(None);
+        if config.max_headers != USUAL_MAX_HEADERS {
+            http1.max_headers(config.max_headers);
+        }
+        Self {
+            http1,
+            limits: Limits {
+                header: config.header_timeout,
+                idle: config.idle_timeout,
+            },
+        }
+    }
+
+    /// Serves `stream` until it ends, is told to drain, or takes too long.
+    pub(super) async fn serve<S, B>(&self, stream: TcpStream, service: S, registered: Registered)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let activity = Activity::new();
+        let io = WatchedIo::new(stream, Rc::clone(&activity));
+        let served = Served::new(service, Rc::clone(&activity));
+        let mut connection = self.http1.serve_connection(io, served);
+        let mut timer = pin!(Timer::new(Instant::now() + self.limits.idle));
+        let mut closing = false;
+        let end = poll_fn(|cx| {
+            if !closing && registered.poll_draining(cx) {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            loop {
+                if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(End::Ended(result));
+                }
+                match timer.as_mut().poll(cx, &activity, self.limits) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Overdue::Idle) if !closing => {
+                        closing = true;
+                        Pin::new(&mut connection).graceful_shutdown();
+                    }
+                    Poll::Ready(overdue) => return Poll::Ready(End::Overdue(overdue)),
+                }
+            }
+        })
+        .await;
+        match end {
+            End::Ended(Ok(())) => {}
+            End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
+            End::Overdue(overdue) => {
+                tracing::debug!(?overdue, "a connection was cut");
+                if overdue == Overdue::Head {
+                    connection.into_parts().io.say(REQUEST_TIMEOUT);
+                }
+            }
+        }
+    }
+}
+
+enum End {
+    Ended(hyper::Result<()>),
+    Overdue(Overdue),
+}
+
+pin_project_lite::pin_project! {
+    /// One timer for all that may be overdue.
+    struct Timer {
+        #[pin]
+        sleep: Sleep,
+    }
+}
+
+impl Timer {
+    fn new(at: Instant) -> Self {
+        Self {
+            sleep: sleep_until(at),
+        }
+    }
+
+    /// Called after the connection had its turn. Sets the timer only to an
+    /// earlier time, or when it has run out.
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        activity: &Activity,
+        limits: Limits,
+    ) -> Poll<Overdue> {
+        let mut sleep = self.project().sleep;
+        let due = activity.due(limits);
+        if let Some((at, _)) = due
+            && at < sleep.deadline()
+        {
+            sleep.as_mut().reset(at);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            match due {
+                Some((at, overdue)) if at <= now => {
+                    // In case the connection is given more time.
+                    sleep.as_mut().reset(now + limits.header);
+                    return Poll::Ready(overdue);
+                }
+                Some((at, _)) => sleep.as_mut().reset(at),
+                None => sleep.as_mut().reset(now + limits.idle),
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,86 @@
+//! A socket that tells what happens on it.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::activity::Activity;
+
+/// A socket that tells an [`Activity`] when bytes come, and when they do not go.
+pub(super) struct WatchedIo {
+    stream: TokioIo<TcpStream>,
+    activity: Rc<Activity>,
+}
+
+impl WatchedIo {
+    pub(super) fn new(stream: TcpStream, activity: Rc<Activity>) -> Self {
+        Self {
+            stream: TokioIo::new(stream),
+            activity,
+        }
+    }
+
+    /// Says a last word, as far as the socket takes it at once.
+    pub(super) fn say(&self, word: &[u8]) {
+        // The connection is given up: there is nobody to tell of a failure.
+        let _ = self.stream.inner().try_write(word);
+    }
+
+    fn note_write(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.activity.write_is_blocked(),
+            Poll::Ready(_) => self.activity.bytes_were_written(),
+        }
+    }
+}
+
+impl Read for WatchedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.activity.bytes_were_read();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for WatchedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&written);
+        written
+    }
+}

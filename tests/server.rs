@@ -1,0 +1,231 @@
+//! The server, over real sockets, with services of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cypheron_edge::server::{Config, Connection, Running, Server};
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tower::service_fn;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn config() -> Config {
+    toml::from_str("listen = '127.0.0.1:0'\nworkers = 2\ndrain_timeout = '5s'").unwrap()
+}
+
+/// Answers `/slow` after 200 ms, everything else at once, with the peer's address.
+fn start(config: &Config) -> (SocketAddr, Running) {
+    let server = Server::bind(config).unwrap();
+    let address = server.address();
+    let running = server
+        .start(|_worker| {
+            |connection: Connection| {
+                service_fn(move |request: Request<Incoming>| async move {
+                    if request.uri().path() == "/slow" {
+                        sleep(Duration::from_millis(200)).await;
+                    }
+                    let peer = connection.peer.to_string();
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(peer))))
+                })
+            }
+        })
+        .unwrap();
+    (address, running)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+async fn send(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// Everything until the server closes. A reset counts as closing.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
+        .await
+        .unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One answer whose body is the peer's address.
+async fn read_answer(stream: &mut TcpStream) -> String {
+    let end = stream.local_addr().unwrap().to_string();
+    let mut bytes = Vec::new();
+    while !String::from_utf8_lossy(&bytes).ends_with(&end) {
+        let read = timeout(PATIENCE, stream.read_buf(&mut bytes))
+            .await
+            .unwrap();
+        assert_ne!(read.unwrap(), 0, "{bytes:?}");
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn requests_follow_each_other_on_one_connection() {
+    let (address, _running) = start(&config());
+    let mut stream = connect(address).await;
+    for _ in 0..3 {
+        send(&mut stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let answer = read_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    send(&mut stream, "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(read_to_end(&mut stream).await.starts_with("HTTP/1.0 200"));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_with_its_status() {
+    let (address, _running) = start(&config());
+    let many = "h: v\r\n".repeat(101);
+    let large = format!("h: {}\r\n", "v".repeat(40_000));
+    for (request, status) in [
+        ("GET\r\n\r\n".to_owned(), "400"),
+        ("G@T / HTTP/1.1\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/9.9\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), "400"),
+        (
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(),
+            "400",
+        ),
+        (
+            "POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n".to_owned(),
+            "400",
+        ),
+        (format!("GET / HTTP/1.1\r\n{many}\r\n"), "431"),
+        (format!("GET / HTTP/1.1\r\n{large}\r\n"), "431"),
+    ] {
+        let mut stream = connect(address).await;
+        send(&mut stream, &request).await;
+        let answer = read_to_end(&mut stream).await;
+        let start = format!("HTTP/1.1 {status}");
+        assert!(
+            answer.starts_with(&start),
+            "{answer} to {}",
+            &request[..20.min(request.len())]
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_and_an_idle_connection_closed() {
+    let config = Config {
+        header_timeout: Duration::from_millis(150),
+        idle_timeout: Duration::from_millis(300),
+        ..config()
+    };
+    let (address, _running) = start(&config);
+    let mut slow_head = connect(address).await;
+    send(&mut slow_head, "GET / HTTP/1.1\r\nhost").await;
+    let mut silent = connect(address).await;
+    let mut used = connect(address).await;
+    send(&mut used, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(
+        read_to_end(&mut slow_head)
+            .await
+            .starts_with("HTTP/1.1 408")
+    );
+    assert_eq!(read_to_end(&mut silent).await, "");
+    // A request may take longer than a head or an idle connection may.
+    assert!(read_to_end(&mut used).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_are_closed_and_room_is_made_again() {
+    let config = Config {
+        max_connections: 1,
+        ..config()
+    };
+    let (address, running) = start(&config);
+    let mut first = connect(address).await;
+    send(&mut first, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut first).await;
+    assert_eq!(read_to_end(&mut connect(address).await).await, "");
+    drop(first);
+    timeout(PATIENCE, async {
+        while running.connections() > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let mut second = connect(address).await;
+    send(&mut second, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut second).await;
+}
+
+#[tokio::test]
+async fn draining_ends_what_is_in_flight_and_closes_what_is_idle() {
+    let (address, running) = start(&config());
+    let mut idle = connect(address).await;
+    send(&mut idle, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut idle).await;
+    let mut busy = connect(address).await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    running.stop().stop();
+    assert_eq!(read_to_end(&mut idle).await, "");
+    let answer = read_to_end(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    let drained = timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
+    assert_eq!(drained.unfinished, 0);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn accepting_goes_on_while_the_drain_is_delayed() {
+    let config = Config {
+        drain_delay: Duration::from_millis(300),
+        ..config()
+    };
+    let (address, running) = start(&config);
+    running.stop().stop();
+    let mut late = connect(address).await;
+    send(&mut late, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(read_answer(&mut late).await.starts_with("HTTP/1.1 200"));
+    timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_end_in_time_is_cut_and_counted() {
+    let config = Config {
+        drain_timeout: Duration::from_millis(20),
+        ..config()
+    };
+    let (address, running) = start(&config);
+    let mut busy = connect(address).await;
+    send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    sleep(Duration::from_millis(50)).await;
+    running.stop().stop();
+    let drained = timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
+    assert_eq!(drained.unfinished, 1);
+    assert_eq!(read_to_end(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let (address, _running) = start(&config());
+    let config = Config {
+        listen: address,
+        ..config()
+    };
+    let error = Server::bind(&config).unwrap_err();
+    assert!(error.is_taken());
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("server.listen: cannot listen on {address}"))
+    );
+}
