@@ -81,13 +81,6 @@ impl Cache {
     pub(super) fn keys(&self) -> u64 {
         self.known.entry_count()
     }
-
-    /// Lets moka evict what it decided to evict.
-    #[cfg(test)]
-    pub(super) fn settle(&self) {
-        self.known.run_pending_tasks();
-        self.absent.run_pending_tasks();
-    }
 }
 
 impl Turn<'_> {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::cache::Absent;
 use super::feed::Freshness;
 use super::flights::{Answer, Boarding, Waiting};
-use super::{Directory, Entry, Lookup, OpenFailure};
+use super::{Directory, Entry, Lookup, OpenFailure, Reload};
 use crate::clock::{Now, Tick};
 use crate::key::ApiKey;
 use crate::refusal::Refusal;
@@ -247,7 +247,7 @@ impl Directory {
         };
         let opened = match self.open(&record) {
             Err(OpenFailure::NotHeld) => {
-                self.0.opener.reload().await;
+                self.0.opener.reload(Reload::Lacking).await;
                 self.open(&record)
             }
             opened => opened,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::cache::Absent;
-use super::{Directory, Entry};
+use super::{Directory, Entry, Reload};
 use crate::key::ApiKey;
 use crate::refusal::Refusal;
 use crate::repository::Change;
@@ -28,7 +28,7 @@ impl Directory {
         match change {
             Change::Connected => self.0.feed.connected(self.0.clock.tick()),
             Change::Cut => self.0.feed.cut(self.0.clock.tick()),
-            Change::Keyring => self.0.opener.reload().await,
+            Change::Keyring => self.0.opener.reload(Reload::Changed).await,
             Change::Record {
                 hash,
                 revision,

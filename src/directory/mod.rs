@@ -25,7 +25,7 @@ mod opener;
 
 pub use config::Config;
 pub use entry::Entry;
-pub use opener::{OpenFailure, RecordOpener};
+pub use opener::{OpenFailure, RecordOpener, Reload, SealedRecords};
 
 use std::fmt;
 use std::sync::Arc;

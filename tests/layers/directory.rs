@@ -1,0 +1,512 @@
+//! The directory against a store that is slow, broken, edited and revoked from,
+//! at exactly the wrong moments.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::support::store::{ELSEWHERE, LATER, Opener, Store};
+use crate::support::{key, mint};
+use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::directory::{Config, Directory, Entry, Lookup};
+use cypheron_edge::key::ApiKey;
+use cypheron_edge::refusal::Refusal;
+use cypheron_edge::repository::{Change, Found};
+use cypheron_edge::token::{KeyHash, TokenDigest};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Bench {
+    store: Store,
+    opener: Arc<Opener>,
+    clock: Clock,
+    directory: Directory,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    fn with(config: Config) -> Self {
+        let (store, opener) = (Store::new(), Arc::new(Opener::default()));
+        let clock = Clock::manual(Timestamp::EPOCH);
+        // Read times of zero would hide a comparison that is off.
+        clock.advance(SECOND);
+        let directory = Directory::new(
+            config,
+            clock.clone(),
+            Arc::new(store.clone()),
+            Arc::clone(&opener) as _,
+            Handle::current(),
+        );
+        Self {
+            store,
+            opener,
+            clock,
+            directory,
+        }
+    }
+
+    /// Follows the feed, which is healthy from here on.
+    async fn follow(&self) {
+        let directory = self.directory.clone();
+        tokio::spawn(async move { directory.follow().await });
+        self.tell(Change::Connected).await;
+    }
+
+    async fn tell(&self, change: Change) {
+        self.store.tell(change);
+        settle().await;
+    }
+
+    fn lookup(&self, hash: &KeyHash) -> Lookup {
+        self.directory.lookup(hash, self.clock.now())
+    }
+
+    fn start(&self, token: &str, hash: KeyHash) -> JoinHandle<Result<Arc<Entry>, Refusal>> {
+        let digest = TokenDigest::of(token);
+        tokio::spawn(self.directory.fetch(hash, digest, None))
+    }
+
+    async fn fetch(&self, token: &str, hash: KeyHash) -> Result<Arc<Entry>, Refusal> {
+        self.start(token, hash).await.unwrap()
+    }
+
+    /// A key in the store, read once.
+    async fn known(&self) -> (String, KeyHash, Arc<Entry>) {
+        let (token, hash) = mint();
+        self.store.put(key(hash), &token);
+        let entry = self.fetch(&token, hash).await.unwrap();
+        (token, hash, entry)
+    }
+}
+
+/// Lets every task that can go on do so.
+async fn settle() {
+    for _ in 0..32 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn revoked(hash: KeyHash, revision: u64) -> Change {
+    Change::Record {
+        hash,
+        revision,
+        live: false,
+    }
+}
+
+fn written(hash: KeyHash, revision: u64) -> Change {
+    Change::Record {
+        hash,
+        revision,
+        live: true,
+    }
+}
+
+fn hit(lookup: &Lookup) -> Option<&Arc<Entry>> {
+    match lookup {
+        Lookup::Hit(entry) => Some(entry),
+        _ => None,
+    }
+}
+
+fn refused(lookup: &Lookup) -> Option<Refusal> {
+    match lookup {
+        Lookup::Refused(refusal) => Some(*refusal),
+        _ => None,
+    }
+}
+
+fn is_miss(lookup: &Lookup) -> bool {
+    matches!(lookup, Lookup::Miss)
+}
+
+#[tokio::test]
+async fn a_key_is_read_once_and_then_known() {
+    let bench = Bench::new();
+    let (_, hash, entry) = bench.known().await;
+    assert!(Arc::ptr_eq(hit(&bench.lookup(&hash)).unwrap(), &entry));
+    assert_eq!(bench.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_remembered_as_long_as_it_is_fresh() {
+    let bench = Bench::new();
+    let (token, hash) = mint();
+    assert!(is_miss(&bench.lookup(&hash)));
+    assert_eq!(
+        bench.fetch(&token, hash).await.unwrap_err(),
+        Refusal::KeyUnknown
+    );
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyUnknown));
+    bench.clock.advance(30 * SECOND);
+    assert!(is_miss(&bench.lookup(&hash)));
+}
+
+#[tokio::test]
+async fn all_who_wait_for_one_key_share_a_read_that_outlives_them() {
+    let bench = Bench::new();
+    let (token, hash) = mint();
+    bench.store.put(key(hash), &token);
+    bench.store.hold();
+    let waiting: Vec<_> = (0..10).map(|_| bench.start(&token, hash)).collect();
+    settle().await;
+    assert_eq!(bench.store.reads(), 1);
+    for caller in waiting {
+        caller.abort();
+    }
+    bench.store.release();
+    settle().await;
+    assert!(hit(&bench.lookup(&hash)).is_some());
+    assert_eq!(bench.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn an_ageing_record_serves_and_is_read_in_the_background() {
+    let bench = Bench::new();
+    let (_, hash, _) = bench.known().await;
+    bench.clock.advance(31 * SECOND);
+    for _ in 0..5 {
+        assert!(hit(&bench.lookup(&hash)).is_some());
+        settle().await;
+    }
+    assert_eq!(bench.store.reads(), 2);
+    bench.clock.advance(29 * SECOND);
+    assert!(hit(&bench.lookup(&hash)).is_some(), "it was confirmed");
+    assert_eq!(bench.store.reads(), 2);
+}
+
+#[tokio::test]
+async fn beyond_twice_the_ttl_a_record_is_read_before_it_serves() {
+    let bench = Bench::new();
+    let (token, hash, entry) = bench.known().await;
+    bench.clock.advance(60 * SECOND);
+    assert!(is_miss(&bench.lookup(&hash)));
+    let again = bench.fetch(&token, hash).await.unwrap();
+    assert!(
+        Arc::ptr_eq(&again, &entry),
+        "an unchanged record is confirmed"
+    );
+    assert!(hit(&bench.lookup(&hash)).is_some());
+}
+
+#[tokio::test]
+async fn a_healthy_feed_stretches_the_time_between_reads() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, _) = bench.known().await;
+    bench.clock.advance(200 * SECOND);
+    assert!(hit(&bench.lookup(&hash)).is_some());
+    settle().await;
+    assert_eq!(bench.store.reads(), 1);
+    bench.clock.advance(100 * SECOND);
+    assert!(is_miss(&bench.lookup(&hash)), "five minutes are the most");
+    bench.fetch(&token, hash).await.unwrap();
+    assert_eq!(bench.store.reads(), 2);
+}
+
+#[tokio::test]
+async fn a_failing_store_lets_known_keys_go_on_for_ten_minutes_and_no_longer() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, _) = bench.known().await;
+    bench.clock.advance(100 * SECOND);
+    bench.store.fails(true);
+    bench.tell(Change::Cut).await;
+    // Counted from the cut, until which the feed confirmed it.
+    bench.clock.advance(60 * SECOND);
+    assert!(is_miss(&bench.lookup(&hash)));
+    assert!(bench.fetch(&token, hash).await.is_ok());
+    // From the first failure on nobody waits, and the store is tried meanwhile.
+    for _ in 0..539 {
+        bench.clock.advance(SECOND);
+        assert!(hit(&bench.lookup(&hash)).is_some());
+        settle().await;
+    }
+    assert!(bench.store.reads() > 500);
+    bench.clock.advance(SECOND);
+    assert!(is_miss(&bench.lookup(&hash)));
+    let expired = bench.fetch(&token, hash).await;
+    assert_eq!(expired.unwrap_err(), Refusal::StoreUnavailable);
+    bench.store.fails(false);
+    assert!(bench.fetch(&token, hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_failing_store_refuses_unknown_keys_without_calling_them_unknown() {
+    let bench = Bench::new();
+    bench.store.fails(true);
+    let (token, hash) = mint();
+    let failed = bench.fetch(&token, hash).await;
+    assert_eq!(failed.unwrap_err(), Refusal::StoreUnavailable);
+    bench.store.fails(false);
+    let absent = bench.fetch(&token, hash).await;
+    assert_eq!(absent.unwrap_err(), Refusal::KeyUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_for_a_silent_store_than_the_lookup_timeout() {
+    let bench = Bench::new();
+    let (known_token, known, _) = bench.known().await;
+    bench.store.hold();
+    let (token, hash) = mint();
+    let started = tokio::time::Instant::now();
+    let silent = bench.fetch(&token, hash).await;
+    assert_eq!(silent.unwrap_err(), Refusal::StoreUnavailable);
+    assert_eq!(started.elapsed(), Duration::from_millis(500));
+    // And who is known does not wait again for what has just kept silent.
+    bench.clock.advance(61 * SECOND);
+    assert!(hit(&bench.lookup(&known)).is_some());
+    assert!(bench.fetch(&known_token, known).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_came_too_late_for_its_caller_still_counts() {
+    let bench = Bench::new();
+    let (token, hash) = mint();
+    bench.store.put(key(hash), &token);
+    bench.store.hold();
+    assert!(bench.fetch(&token, hash).await.is_err());
+    bench.store.release();
+    settle().await;
+    assert!(hit(&bench.lookup(&hash)).is_some());
+}
+
+#[tokio::test]
+async fn reads_are_within_a_budget_for_all_and_for_each_address() {
+    let bench = Bench::with(Config {
+        max_waiting: 5,
+        max_waiting_per_address: 3,
+        ..Config::default()
+    });
+    bench.store.hold();
+    let client = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+    let fetch = |last| {
+        let (token, hash) = mint();
+        let digest = TokenDigest::of(&token);
+        tokio::spawn(bench.directory.fetch(hash, digest, Some(client(last))))
+    };
+    let mut held: Vec<_> = (0..3).map(|_| fetch(1)).collect();
+    assert_eq!(
+        fetch(1).await.unwrap().unwrap_err(),
+        Refusal::StoreUnavailable
+    );
+    held.extend([fetch(2), fetch(2)]);
+    assert_eq!(
+        fetch(3).await.unwrap().unwrap_err(),
+        Refusal::StoreUnavailable
+    );
+    bench.store.release();
+    for caller in held {
+        assert_eq!(caller.await.unwrap().unwrap_err(), Refusal::KeyUnknown);
+    }
+    settle().await;
+    assert_eq!(fetch(1).await.unwrap().unwrap_err(), Refusal::KeyUnknown);
+}
+
+#[tokio::test]
+async fn a_revocation_refuses_a_known_key_at_once_and_without_a_read() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (_, hash, entry) = bench.known().await;
+    bench.tell(revoked(hash, 2)).await;
+    assert!(!entry.is_current(), "whoever holds it is told");
+    let lookup = bench.lookup(&hash);
+    let newer = hit(&lookup).unwrap();
+    assert!(!newer.key.is_active);
+    assert_eq!(newer.key.id, entry.key.id, "its refusals are still its own");
+    assert_eq!(bench.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_of_an_uncached_key_is_remembered() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash) = mint();
+    bench.tell(revoked(hash, 7)).await;
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyInactive));
+    // A store that answers with something older is not believed.
+    bench.store.put(key(hash), &token);
+    bench.clock.advance(300 * SECOND);
+    assert!(is_miss(&bench.lookup(&hash)));
+    let older = bench.fetch(&token, hash).await;
+    assert_eq!(older.unwrap_err(), Refusal::StoreUnavailable);
+    bench.store.put(
+        ApiKey {
+            revision: 8,
+            ..key(hash)
+        },
+        &token,
+    );
+    assert!(bench.fetch(&token, hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_slow_fill_does_not_overwrite_a_revocation_that_overtook_it() {
+    // The revision may be the same, when the record was edited by hand.
+    for revision in [2, 1] {
+        let bench = Bench::new();
+        bench.follow().await;
+        let (token, hash) = mint();
+        bench.store.put(key(hash), &token);
+        bench.store.hold();
+        let slow = bench.start(&token, hash);
+        settle().await;
+        assert_eq!(bench.store.reads(), 1, "it has looked, and not answered");
+        let inactive = ApiKey {
+            is_active: false,
+            revision,
+            ..key(hash)
+        };
+        bench.store.put(inactive, &token);
+        bench.tell(revoked(hash, revision)).await;
+        assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyInactive));
+        bench.store.release();
+        let entry = slow.await.unwrap().unwrap();
+        assert!(!entry.key.is_active);
+        assert!(!hit(&bench.lookup(&hash)).unwrap().key.is_active);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_refresh_does_not_overwrite_a_revocation_that_overtook_it() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (_, hash, _) = bench.known().await;
+    bench.store.hold();
+    bench.tell(written(hash, 1)).await;
+    assert_eq!(bench.store.reads(), 2);
+    bench.store.set(hash, Found::Tombstone { revision: 2 });
+    bench.tell(revoked(hash, 2)).await;
+    bench.store.release();
+    settle().await;
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyUnknown));
+}
+
+#[tokio::test]
+async fn a_changed_record_is_read_before_it_is_judged_again() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, old) = bench.known().await;
+    let changed = ApiKey {
+        revision: 2,
+        permissions: Vec::new(),
+        ..key(hash)
+    };
+    bench.store.put(changed, &token);
+    bench.store.hold();
+    bench.tell(written(hash, 2)).await;
+    assert!(is_miss(&bench.lookup(&hash)));
+    bench.store.release();
+    settle().await;
+    let lookup = bench.lookup(&hash);
+    assert_eq!(hit(&lookup).unwrap().key.revision, 2);
+    assert!(!old.is_current());
+}
+
+#[tokio::test]
+async fn a_changed_record_that_cannot_be_read_serves_as_it_was() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, old) = bench.known().await;
+    bench.store.fails(true);
+    bench.tell(written(hash, 2)).await;
+    let entry = bench.fetch(&token, hash).await.unwrap();
+    assert!(Arc::ptr_eq(&entry, &old));
+}
+
+#[tokio::test]
+async fn a_key_that_appears_is_found_although_it_was_remembered_as_absent() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash) = mint();
+    assert!(bench.fetch(&token, hash).await.is_err());
+    bench.store.put(key(hash), &token);
+    bench.tell(written(hash, 1)).await;
+    assert!(is_miss(&bench.lookup(&hash)));
+    assert!(bench.fetch(&token, hash).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_open_is_refused_and_not_read_again() {
+    let bench = Bench::new();
+    let (token, hash) = mint();
+    for sealed in [
+        &b"not a digest"[..],
+        TokenDigest::of("another token").expose(),
+    ] {
+        bench.store.put_sealed(key(hash), sealed);
+        assert_eq!(
+            bench.fetch(&token, hash).await.unwrap_err(),
+            Refusal::KeyTampered
+        );
+        assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyTampered));
+    }
+    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_known_key_whose_record_is_tampered_with_is_refused() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (_, hash, entry) = bench.known().await;
+    bench.store.put_sealed(key(hash), b"edited");
+    bench.tell(written(hash, 1)).await;
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyTampered));
+    assert!(!entry.is_current());
+}
+
+#[tokio::test]
+async fn an_inactive_record_refuses_without_being_opened() {
+    let bench = Bench::new();
+    let (token, hash) = mint();
+    let inactive = ApiKey {
+        is_active: false,
+        ..key(hash)
+    };
+    bench.store.put_sealed(inactive, ELSEWHERE);
+    let entry = bench.fetch(&token, hash).await.unwrap();
+    assert!(!entry.key.is_active);
+    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_record_sealed_with_a_key_that_is_not_held_costs_one_reload() {
+    let bench = Bench::new();
+    let (_, hash) = mint();
+    bench.store.put_sealed(key(hash), LATER);
+    assert!(bench.fetch("later", hash).await.is_ok());
+    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), 1);
+
+    let (token, hash) = mint();
+    bench.store.put_sealed(key(hash), ELSEWHERE);
+    let failed = bench.fetch(&token, hash).await;
+    assert_eq!(failed.unwrap_err(), Refusal::StoreUnavailable);
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_cannot_push_out_known_ones() {
+    let bench = Bench::with(Config {
+        max_keys: 50,
+        max_absent: 50,
+        ..Config::default()
+    });
+    let mut known = Vec::new();
+    for _ in 0..50 {
+        known.push(bench.known().await.1);
+    }
+    for number in 0_u64..2000 {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let hash = KeyHash::from_bytes(bytes);
+        assert!(bench.fetch("unknown", hash).await.is_err());
+    }
+    for hash in known {
+        assert!(hit(&bench.lookup(&hash)).is_some());
+    }
+}

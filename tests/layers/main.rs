@@ -1,0 +1,6 @@
+//! The layers and what they rest on, against a store that misbehaves on demand.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod directory;
+mod support;
