@@ -1,0 +1,113 @@
+//! Whether this process is alive, whether it should be sent requests, and what
+//! it measured. Nothing secret is in any of it.
+
+mod config;
+mod server;
+
+pub use config::HealthConfig;
+pub use server::serve_health;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use serde_json::json;
+
+type Check = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What readiness depends on. A fault of a store or a sink is not among it: an
+/// outage must not take the whole fleet out.
+#[derive(Default)]
+pub struct Health {
+    keyring_open: AtomicBool,
+    draining: AtomicBool,
+    parts: Vec<(&'static str, Check)>,
+}
+
+impl Health {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A part that is named as degraded for as long as `works` says no. It is
+    /// asked at each probe, and must not block.
+    pub fn with_part(
+        mut self,
+        name: &'static str,
+        works: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.parts.push((name, Box::new(works)));
+        self
+    }
+
+    pub fn keyring_opened(&self) {
+        self.keyring_open.store(true, Ordering::Relaxed);
+    }
+
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The answer to `/readyz`.
+    pub fn readiness(&self) -> (StatusCode, String) {
+        let degraded: Vec<_> = self
+            .parts
+            .iter()
+            .filter_map(|(name, works)| (!works()).then_some(*name))
+            .collect();
+        let (status, state) = if self.draining.load(Ordering::Relaxed) {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining")
+        } else if !self.keyring_open.load(Ordering::Relaxed) {
+            (StatusCode::SERVICE_UNAVAILABLE, "starting")
+        } else if degraded.is_empty() {
+            (StatusCode::OK, "ready")
+        } else {
+            (StatusCode::OK, "degraded")
+        };
+        let body = json!({ "status": state, "degraded": degraded });
+        (status, body.to_string())
+    }
+}
+
+impl fmt::Debug for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Health").field(&self.readiness().1).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_between_opening_the_keyring_and_draining() {
+        let health = Health::new();
+        assert_eq!(health.readiness().0, StatusCode::SERVICE_UNAVAILABLE);
+        health.keyring_opened();
+        assert_eq!(health.readiness().0, StatusCode::OK);
+        health.draining();
+        let (status, body) = health.readiness();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains("draining"), "{body}");
+    }
+
+    #[test]
+    fn a_faulty_part_is_named_and_takes_nobody_out() {
+        let works = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&works);
+        let health = Health::new()
+            .with_part("store_feed", move || asked.load(Ordering::Relaxed))
+            .with_part("sink", || true);
+        health.keyring_opened();
+        assert!(health.readiness().1.contains(r#""status":"ready""#));
+        works.store(false, Ordering::Relaxed);
+        let (status, body) = health.readiness();
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+            json!({ "status": "degraded", "degraded": ["store_feed"] })
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Making, loading and describing the stored keyring.
+
+use crate::clock::Timestamp;
+use crate::crypto::keyring::{Cost, Description, KeyringError};
+use crate::crypto::{Keyring, Password, Suite};
+use crate::repository::{ApiKeyRepository, RepositoryError};
+
+/// Why there is no keyring to work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringUnavailable {
+    #[error(
+        "the key store holds no keyring for `{collection}`: make one with \
+         `cypheron-edge keyring init`"
+    )]
+    Missing { collection: String },
+    #[error("the key store holds a keyring for `{collection}` already: it is never replaced")]
+    Exists { collection: String },
+    #[error("the keyring for `{collection}` cannot be used: {cause}")]
+    Unusable {
+        collection: String,
+        cause: KeyringError,
+    },
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+type Result<T> = std::result::Result<T, KeyringUnavailable>;
+
+/// Makes the keyring of a store that has none.
+pub async fn init(
+    repository: &dyn ApiKeyRepository,
+    collection: &str,
+    password: Password,
+    suite: Suite,
+    now: Timestamp,
+) -> Result<Keyring> {
+    let exists = || KeyringUnavailable::Exists {
+        collection: collection.to_owned(),
+    };
+    // Asked first: making one takes a second.
+    if repository.keyring().await?.is_some() {
+        return Err(exists());
+    }
+    let owned = collection.to_owned();
+    let keyring = unblocked(collection, move || {
+        Keyring::create(&owned, &password, Cost::default(), suite, now)
+    })
+    .await?;
+    match repository.put_keyring(&keyring.document(), None).await {
+        Ok(()) => Ok(keyring),
+        Err(RepositoryError::Exists) => Err(exists()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Loads and opens the keyring.
+pub async fn load(
+    repository: &dyn ApiKeyRepository,
+    collection: &str,
+    password: Password,
+) -> Result<Keyring> {
+    let document = stored(repository, collection).await?;
+    let owned = collection.to_owned();
+    unblocked(collection, move || {
+        Keyring::open(&document, &owned, &password)
+    })
+    .await
+}
+
+/// What the keyring says of itself; takes no password, and is not proved.
+pub async fn describe(repository: &dyn ApiKeyRepository, collection: &str) -> Result<Description> {
+    let document = stored(repository, collection).await?;
+    Description::of(&document).map_err(|cause| unusable(collection, cause))
+}
+
+async fn stored(repository: &dyn ApiKeyRepository, collection: &str) -> Result<Vec<u8>> {
+    let document = repository.keyring().await?;
+    document.ok_or_else(|| KeyringUnavailable::Missing {
+        collection: collection.to_owned(),
+    })
+}
+
+/// Runs what derives a key from a password, which takes a while, on a thread
+/// where it keeps nobody waiting.
+async fn unblocked(
+    collection: &str,
+    job: impl FnOnce() -> std::result::Result<Keyring, KeyringError> + Send + 'static,
+) -> Result<Keyring> {
+    tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| RepositoryError::Unavailable(error.to_string()))?
+        .map_err(|cause| unusable(collection, cause))
+}
+
+fn unusable(collection: &str, cause: KeyringError) -> KeyringUnavailable {
+    KeyringUnavailable::Unusable {
+        collection: collection.to_owned(),
+        cause,
+    }
+}

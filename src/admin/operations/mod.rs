@@ -1,0 +1,356 @@
+//! What operators do with keys.
+//!
+//! A policy write opens the old envelope, fails if it does not open, and seals
+//! the same plaintext beside the new policy: the token is not needed, and an
+//! edit made outside is never made good by a later change. Revoking and
+//! deleting need neither the keyring nor a record that opens.
+
+mod error;
+mod issue;
+mod lookup;
+mod rewrap;
+
+pub use error::OperationError;
+pub use issue::{Created, NewKey, Rotation};
+pub use lookup::KeyRef;
+pub use rewrap::Rewrap;
+
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::audit::{Action, AuditEntry, AuditLog};
+use crate::clock::{Clock, Timestamp};
+use crate::crypto::{Keyring, PostQuantumEncryption};
+use crate::key::{ApiKey, KeyName, Scope, Sealed, token_keys};
+use crate::permission::Permission;
+use crate::repository::{ApiKeyRepository, Filter, Page, RepositoryError, StoredKey};
+use crate::secret::Secret;
+use crate::token::{TokenFormat, TokenKeys};
+
+type Result<T> = std::result::Result<T, OperationError>;
+
+/// Records read at once by what goes over all of them.
+const PAGE: usize = 200;
+
+/// How often a write that somebody else overtook is tried. Operators' commands
+/// do not crowd: one that loses this often meets a loop, not a colleague.
+const ATTEMPTS: usize = 5;
+
+/// The operations, over the stores they work on.
+pub struct Operations {
+    pub repository: Arc<dyn ApiKeyRepository>,
+    pub audit: Arc<dyn AuditLog>,
+    /// Without the keyring keys can be listed, revoked and deleted.
+    pub unlocked: Option<Unlocked>,
+    pub scope: Scope,
+    /// The form of new tokens.
+    pub format: TokenFormat,
+    /// Who does it, for the audit log.
+    pub actor: String,
+    pub clock: Clock,
+}
+
+/// The keyring, open.
+#[derive(Clone, Debug)]
+pub struct Unlocked {
+    pub encryption: PostQuantumEncryption,
+    pub tokens: TokenKeys,
+}
+
+impl Unlocked {
+    /// `None` when the keyring has no generation of token keys, which an opened
+    /// one always has.
+    pub fn new(keyring: &Keyring) -> Option<Self> {
+        let encryption = PostQuantumEncryption::new(keyring);
+        let tokens = token_keys(&encryption)?;
+        Some(Self { encryption, tokens })
+    }
+}
+
+/// What to change of a key; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub name: Option<KeyName>,
+    pub permissions: Option<Vec<Permission>>,
+    pub rate_limit: Option<NonZeroU32>,
+    /// `Some(None)`: never expires.
+    pub expires_at: Option<Option<Timestamp>>,
+    pub allowed_ips: Option<Vec<IpNet>>,
+    pub is_active: Option<bool>,
+}
+
+/// A record, and whether it is what was sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub stored: StoredKey,
+    pub envelope: Envelope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Envelope {
+    Opens {
+        recoverable: bool,
+    },
+    /// The record was edited, moved or copied, or revoked without the keyring.
+    Tampered,
+    /// Of a key or suite that this keyring or build does not have.
+    Unreadable,
+    /// The keyring is not open.
+    Unchecked,
+}
+
+/// What revoking did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    pub key: ApiKey,
+    /// It was inactive before, and was left as it was.
+    pub already: bool,
+    /// The envelope was sealed again. Only such a revocation can be taken back
+    /// by an update; the other kind never opens again.
+    pub sealed: bool,
+}
+
+impl Operations {
+    pub async fn list(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Result<Page> {
+        Ok(self.repository.list(filter, after, limit).await?)
+    }
+
+    /// Every page of a listing, as one.
+    pub async fn all(&self, filter: &Filter) -> Result<Page> {
+        let mut all = self.list(filter, None, PAGE).await?;
+        while let Some(after) = all.next {
+            let page = self.list(filter, Some(after), PAGE).await?;
+            all.keys.extend(page.keys);
+            all.damaged.extend(page.damaged);
+            all.next = page.next;
+        }
+        Ok(all)
+    }
+
+    pub async fn show(&self, key: &KeyRef) -> Result<Shown> {
+        let stored = self.find(key).await?;
+        let envelope = match self.open(&stored) {
+            Ok(sealed) => Envelope::Opens {
+                recoverable: matches!(sealed, Sealed::Token(_)),
+            },
+            Err(OperationError::Locked) => Envelope::Unchecked,
+            Err(OperationError::Tampered(_)) => Envelope::Tampered,
+            Err(_) => Envelope::Unreadable,
+        };
+        Ok(Shown { stored, envelope })
+    }
+
+    /// Changes the policy of a key.
+    pub async fn update(&self, key: &KeyRef, changes: &Changes) -> Result<ApiKey> {
+        if *changes == Changes::default() {
+            return Err(OperationError::NoChange);
+        }
+        self.unlocked()?;
+        persist(|| self.update_once(key, changes, Action::Update)).await
+    }
+
+    async fn update_once(&self, key: &KeyRef, changes: &Changes, action: Action) -> Result<ApiKey> {
+        let stored = self.find(key).await?;
+        let sealed = self.open(&stored)?;
+        let key = ApiKey {
+            revision: stored.key.revision + 1,
+            ..changes.apply(&stored.key)
+        };
+        let envelope = self.seal(&sealed, &key)?;
+        self.audit(action, &key, changes.describe()).await?;
+        let written = self
+            .repository
+            .update(&key, &envelope, stored.key.revision)
+            .await;
+        self.concluded(&key, written).await?;
+        Ok(key)
+    }
+
+    /// Makes a key inactive, whatever the state of its record. With the keyring
+    /// it is sealed so.
+    pub async fn revoke(&self, key: &KeyRef) -> Result<Revoked> {
+        persist(|| self.revoke_once(key)).await
+    }
+
+    async fn revoke_once(&self, key: &KeyRef) -> Result<Revoked> {
+        let stored = self.find(key).await?;
+        let opened = self.open(&stored).ok();
+        if !stored.key.is_active && (opened.is_some() || self.unlocked.is_none()) {
+            return Ok(Revoked {
+                sealed: opened.is_some(),
+                already: true,
+                key: stored.key,
+            });
+        }
+        let revoked = ApiKey {
+            is_active: false,
+            revision: stored.key.revision + 1,
+            ..stored.key.clone()
+        };
+        let envelope = opened
+            .map(|sealed| self.seal(&sealed, &revoked))
+            .transpose()?;
+        self.audit_if_possible(Action::Revoke, &revoked).await;
+        let written = self
+            .repository
+            .update(
+                &revoked,
+                // The old one does not open beside the new revision.
+                envelope.as_deref().unwrap_or(&stored.sealed),
+                stored.key.revision,
+            )
+            .await;
+        self.concluded(&revoked, written).await?;
+        Ok(Revoked {
+            key: revoked,
+            already: false,
+            sealed: envelope.is_some(),
+        })
+    }
+
+    /// Deletes a record. Its id and hash stay in a tombstone for a while.
+    pub async fn delete(&self, key: &KeyRef) -> Result<ApiKey> {
+        persist(|| self.delete_once(key)).await
+    }
+
+    async fn delete_once(&self, key: &KeyRef) -> Result<ApiKey> {
+        let stored = self.find(key).await?;
+        let deleted = ApiKey {
+            revision: stored.key.revision + 1,
+            ..stored.key.clone()
+        };
+        self.audit_if_possible(Action::Delete, &deleted).await;
+        let written = self
+            .repository
+            .delete(&deleted.key_hash, stored.key.revision)
+            .await;
+        self.concluded(&deleted, written).await?;
+        Ok(stored.key)
+    }
+
+    /// The token of a key that was created recoverable.
+    pub async fn reveal(&self, key: &KeyRef) -> Result<Secret<String>> {
+        let stored = self.find(key).await?;
+        let Sealed::Token(token) = self.open(&stored)? else {
+            return Err(OperationError::NotRecoverable(stored.key.id));
+        };
+        self.audit(Action::Reveal, &stored.key, String::new())
+            .await?;
+        Ok(token)
+    }
+
+    fn unlocked(&self) -> Result<&Unlocked> {
+        self.unlocked.as_ref().ok_or(OperationError::Locked)
+    }
+
+    fn open(&self, stored: &StoredKey) -> Result<Sealed> {
+        let encryption = &self.unlocked()?.encryption;
+        let id = stored.key.id;
+        Sealed::open(encryption, &stored.sealed, &stored.key, &self.scope).map_err(|cause| {
+            if cause.is_store_failure() {
+                OperationError::Unreadable { id, cause }
+            } else {
+                OperationError::Tampered(id)
+            }
+        })
+    }
+
+    fn seal(&self, sealed: &Sealed, key: &ApiKey) -> Result<Vec<u8>> {
+        Ok(sealed.seal(&self.unlocked()?.encryption, key, &self.scope)?)
+    }
+
+    async fn audit(&self, action: Action, key: &ApiKey, detail: String) -> Result<()> {
+        Ok(self.audit.record(self.entry(action, key, detail)).await?)
+    }
+
+    /// For what takes access away.
+    async fn audit_if_possible(&self, action: Action, key: &ApiKey) {
+        if let Err(error) = self.audit(action, key, String::new()).await {
+            tracing::warn!(key_id = %key.id, action = action.as_str(), %error, "not audited");
+        }
+    }
+
+    /// Records that a write came to nothing, after its intent was recorded.
+    async fn concluded(
+        &self,
+        key: &ApiKey,
+        written: std::result::Result<(), RepositoryError>,
+    ) -> Result<()> {
+        if let Err(error) = &written {
+            let entry = self.entry(Action::Failed, key, error.to_string());
+            if let Err(unavailable) = self.audit.record(entry).await {
+                tracing::warn!(key_id = %key.id, error = %unavailable, "a failure is not audited");
+            }
+        }
+        Ok(written?)
+    }
+
+    fn entry(&self, action: Action, key: &ApiKey, detail: String) -> AuditEntry {
+        AuditEntry {
+            at: self.clock.wall(),
+            actor: self.actor.clone(),
+            action,
+            key_id: Some(key.id),
+            revision: Some(key.revision),
+            detail,
+        }
+    }
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operations")
+            .field("scope", &self.scope)
+            .field("actor", &self.actor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Changes {
+    fn apply(&self, key: &ApiKey) -> ApiKey {
+        let changes = self.clone();
+        let key = key.clone();
+        ApiKey {
+            name: changes.name.unwrap_or(key.name),
+            permissions: changes.permissions.unwrap_or(key.permissions),
+            rate_limit: changes.rate_limit.unwrap_or(key.rate_limit),
+            expires_at: changes.expires_at.unwrap_or(key.expires_at),
+            allowed_ips: changes.allowed_ips.unwrap_or(key.allowed_ips),
+            is_active: changes.is_active.unwrap_or(key.is_active),
+            ..key
+        }
+    }
+
+    /// The names of the changed fields.
+    fn describe(&self) -> String {
+        let fields = [
+            ("name", self.name.is_some()),
+            ("permissions", self.permissions.is_some()),
+            ("rate_limit", self.rate_limit.is_some()),
+            ("expires_at", self.expires_at.is_some()),
+            ("allowed_ips", self.allowed_ips.is_some()),
+            ("is_active", self.is_active.is_some()),
+        ];
+        let changed: Vec<_> = fields
+            .into_iter()
+            .filter_map(|(field, changed)| changed.then_some(field))
+            .collect();
+        changed.join(", ")
+    }
+}
+
+/// Reads, changes and writes again for as long as somebody else was faster.
+async fn persist<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(OperationError::Repository(RepositoryError::Conflict { .. })) => {}
+            other => return other,
+        }
+    }
+    attempt().await
+}
