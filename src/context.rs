@@ -1,12 +1,13 @@
 //! What the parts of the stack tell each other about a request: one request
 //! extension on the way in, typed response extensions on the way out.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Response};
 
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
 use crate::directory::Entry;
 use crate::key::ApiKey;
 use crate::problem;
@@ -51,6 +52,22 @@ impl RequestId {
         valid.then_some(Self(value))
     }
 
+    /// A UUIDv7 of `at`, for a request that came without a name.
+    ///
+    /// Unique, not unguessable: its random bits come from a generator of this
+    /// thread, which the operating system seeded.
+    pub fn generate(at: Timestamp) -> Self {
+        let millis = u64::try_from(at.as_micros() / 1000).unwrap_or(0);
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&next_random().to_be_bytes());
+        random[8..].copy_from_slice(&next_random().to_be_bytes()[..2]);
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+        let mut text = uuid::Uuid::encode_buffer();
+        let text = id.hyphenated().encode_lower(&mut text);
+        // why: hexadecimal digits and hyphens are a header value.
+        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
+    }
+
     pub fn as_str(&self) -> &str {
         // why: made of visible ASCII only, which is always text.
         self.0.to_str().unwrap_or_default()
@@ -59,6 +76,25 @@ impl RequestId {
     pub const fn header(&self) -> &HeaderValue {
         &self.0
     }
+}
+
+/// The generator `SplitMix64`.
+fn next_random() -> u64 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(seed());
+    }
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+fn seed() -> u64 {
+    // why: without the operating system's, the address of a thread's own
+    // variable still tells it from its neighbours.
+    let here = 0_u8;
+    getrandom::u64().unwrap_or_else(|_| (&raw const here).addr() as u64)
 }
 
 /// Whom a request is by.
@@ -122,6 +158,16 @@ mod tests {
         for bad in [&b""[..], b"a b", b"\xe4", &[b'x'; 129]] {
             assert_eq!(id(bad), None);
         }
+    }
+
+    #[test]
+    fn a_generated_request_id_is_a_uuid_of_its_time_and_unique() {
+        let at = Timestamp::from_micros(1_700_000_000_123_456);
+        let id = RequestId::generate(at);
+        let uuid: uuid::Uuid = id.as_str().parse().unwrap();
+        let (seconds, nanos) = uuid.get_timestamp().unwrap().to_unix();
+        assert_eq!((seconds, nanos), (1_700_000_000, 123_000_000));
+        assert_ne!(RequestId::generate(at), id);
     }
 
     #[test]
