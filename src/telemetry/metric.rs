@@ -33,6 +33,7 @@ metrics! {
     describe_counter DIRECTORY_READS = "directory_reads_total", Count, "Reads of single records from the key store; the label `outcome` is found, absent, tampered, failed or `over_budget`.";
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
+    describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";
 }
 
 #[cfg(test)]

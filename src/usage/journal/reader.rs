@@ -1,0 +1,99 @@
+//! The reading side: what a writer of this process has recorded, in order.
+
+use std::sync::Arc;
+
+use super::batch::Decided;
+use super::frame::Frames;
+use super::record::{self, Record};
+use super::shared::Shared;
+use super::storage::{Storage, View};
+use super::{MAGIC, Position};
+use crate::usage::event::UsageEvent;
+
+/// Reads what one writer records, while it does.
+#[derive(Debug)]
+pub(super) struct Reader<S: Storage> {
+    shared: Arc<Shared<S>>,
+    next: Position,
+    damaged: u64,
+}
+
+impl<S: Storage> Reader<S> {
+    pub(super) fn new(shared: Arc<Shared<S>>) -> Self {
+        Self {
+            shared,
+            next: Position::new(1, MAGIC.len() as u64),
+            damaged: 0,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared<S> {
+        &self.shared
+    }
+
+    /// Appends events that have ended, until there are `limit`.
+    pub(super) fn read(&mut self, limit: usize, events: &mut Vec<UsageEvent>) {
+        let segments = self.shared.segments();
+        for (index, segment) in segments.iter().enumerate() {
+            if segment.sequence < self.next.sequence {
+                continue;
+            }
+            let all = segment
+                .view
+                .with(|bytes| self.read_segment(bytes, segment.salt, limit, events));
+            if !all {
+                return;
+            }
+            if let Some(following) = segments.get(index + 1) {
+                self.next = Position::new(following.sequence, MAGIC.len() as u64);
+            }
+        }
+    }
+
+    /// Whether it came to the end of what there is.
+    fn read_segment(
+        &mut self,
+        bytes: &[u8],
+        salt: super::frame::Salt,
+        limit: usize,
+        events: &mut Vec<UsageEvent>,
+    ) -> bool {
+        let start = usize::try_from(self.next.offset).unwrap_or(usize::MAX);
+        let mut frames = Frames::new(bytes, salt, start);
+        while events.len() < limit {
+            let Some(frame) = frames.next() else {
+                self.next.offset = bytes.len() as u64;
+                self.damaged += frames.damaged();
+                return true;
+            };
+            self.next.offset = frame.end as u64;
+            match record::decode(frame.payload) {
+                Some(Record::Closed { event, .. }) => events.push(event),
+                Some(_) => {}
+                None => self.damaged += 1,
+            }
+        }
+        self.damaged += frames.damaged();
+        false
+    }
+
+    pub(super) fn decided(&self) -> Decided {
+        let (recorded, dropped) = self.shared.decisions();
+        Decided {
+            writer: self.shared.settings.writer,
+            decided: recorded + dropped,
+            dropped,
+        }
+    }
+
+    /// The sink has all that was read.
+    pub(super) fn acknowledge(&mut self) -> std::io::Result<()> {
+        self.shared.acknowledge(self.next)?;
+        self.shared.trim()
+    }
+
+    /// Damaged stretches met since this was last asked.
+    pub(super) fn take_damaged(&mut self) -> u64 {
+        std::mem::take(&mut self.damaged)
+    }
+}
