@@ -1,4 +1,5 @@
 //! The formats that are stored hold to their known answers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cypheron_edge::crypto::envelope::{Envelope, EnvelopeKey};
 use cypheron_edge::crypto::kem::SecretKey;

@@ -27,9 +27,7 @@ impl Host {
             [b'[', address @ .., b']'] => address
                 .iter()
                 .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
-            name => name
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+            name => name.split(|byte| *byte == b'.').all(is_label),
         };
         if !valid || host.is_empty() || host.len() > MAX_LENGTH {
             return None;
@@ -49,6 +47,11 @@ impl Host {
         // why: made of ASCII only, which is always text.
         std::str::from_utf8(host).unwrap_or_default()
     }
+}
+
+fn is_label(label: &[u8]) -> bool {
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !label.is_empty() && label.iter().all(valid)
 }
 
 fn without_port(authority: &[u8]) -> Option<&[u8]> {
@@ -90,6 +93,8 @@ mod tests {
             ("[::1]", Some("[::1]")),
             ("", None),
             (".", None),
+            ("example..com", None),
+            ("example.com..", None),
             (":80", None),
             ("user@example.com", None),
             ("example.com:80:80", None),
