@@ -5,6 +5,7 @@
 //! keys are refused with the nearest known name, and everything that is wrong
 //! is reported at once.
 
+mod checks;
 mod effective;
 mod environment;
 mod layers;
@@ -20,10 +21,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::admin::HealthConfig;
 use crate::crypto::Password;
 use crate::route::RouteConfig;
 use crate::setting::Invalid;
-use crate::{directory, limiter, repository, telemetry, usage};
+use crate::{directory, limiter, repository, server, telemetry, usage};
 
 use layers::Written;
 
@@ -43,6 +45,8 @@ pub const PASSWORD_FILE: &str = "password";
 pub struct Config {
     pub data: Data,
     pub log: telemetry::Config,
+    pub server: server::Config,
+    pub health: HealthConfig,
     pub keys: repository::Config,
     pub directory: directory::Config,
     pub limiter: limiter::Config,

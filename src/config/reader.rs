@@ -14,14 +14,15 @@ use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
-    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, missing_password,
-    section,
+    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, checks,
+    missing_password, section,
 };
+use crate::admin::HealthConfig;
 use crate::crypto::Password;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
-use crate::{directory, limiter, repository, telemetry, usage};
+use crate::{directory, limiter, repository, server, telemetry, usage};
 
 pub(super) fn compose(
     mut written: Written,
@@ -113,6 +114,9 @@ impl Reader<'_> {
     fn config(&mut self, purpose: Purpose) -> Option<Config> {
         let data = self.data();
         let log = self.section("log", telemetry::Config::problems);
+        let server = self.section("server", server::Config::problems);
+        // Any address will do: whether it is free is seen when it is taken.
+        let health = self.section("health", |_: &HealthConfig, _, _| {});
         let keys = self.section("keys", repository::Config::problems);
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
@@ -120,16 +124,22 @@ impl Reader<'_> {
         let routes = self.routes();
         self.refuse_the_rest();
         let password = self.password(data.as_ref(), purpose);
-        Some(Config {
+        let config = Config {
             data: data?,
             log: log?,
+            server: server?,
+            health: health?,
             keys: keys?,
             directory: directory?,
             limiter: limiter?,
             usage: usage?,
             routes,
             password,
-        })
+        };
+        if self.found.is_empty() {
+            checks::check(&config, purpose, &mut self.found);
+        }
+        Some(config)
     }
 
     /// One section of one table. Every key of it has a default.

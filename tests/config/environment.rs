@@ -1,6 +1,7 @@
 //! What the environment may say.
 
 use std::fs;
+use std::time::Duration;
 
 use cypheron_edge::config::{self, Purpose};
 use cypheron_edge::limiter::Burst;
@@ -28,6 +29,48 @@ fn a_variable_overrides_the_file_whatever_its_type() {
 fn an_empty_variable_counts_as_not_set() {
     let config = accepted("", &[("CYPHERON_EDGE__LOG__LEVEL", ""), ("PORT", "")]);
     assert_eq!(config.log.level, "info");
+}
+
+#[test]
+fn a_list_is_separated_by_commas_or_written_as_in_toml() {
+    for text in [
+        "10.0.0.0/8, 2001:db8::/32",
+        "[\"10.0.0.0/8\", \"2001:db8::/32\"]",
+    ] {
+        let config = accepted("", &[("CYPHERON_EDGE__SERVER__TRUSTED_PROXIES", text)]);
+        assert_eq!(config.server.trusted_proxies.len(), 2, "{text}");
+    }
+}
+
+#[test]
+fn port_moves_the_traffic_unless_an_override_says_where() {
+    let port = ("PORT", "3000");
+    let listen = ("CYPHERON_EDGE__SERVER__LISTEN", "127.0.0.1:80");
+    for (text, more, expected) in [
+        ("", &[port][..], "0.0.0.0:3000"),
+        ("[server]\nlisten = \"[::1]:8080\"", &[port], "[::1]:3000"),
+        ("", &[port, listen], "127.0.0.1:80"),
+    ] {
+        let config = accepted(text, more);
+        assert_eq!(
+            config.server.listen.to_string(),
+            expected,
+            "{text} {more:?}"
+        );
+    }
+}
+
+#[test]
+fn a_route_is_overridden_by_its_name() {
+    let text = r#"
+        [[routes]]
+        name = "Big-Files"
+        upstream = "app"
+    "#;
+    let config = accepted(text, &[("CYPHERON_EDGE__ROUTES__BIG_FILES__TIMEOUT", "5s")]);
+    assert_eq!(config.routes[0].timeout, Some(Duration::from_secs(5)));
+    let problem = refused(text, &[("CYPHERON_EDGE__ROUTES__SMALL__TIMEOUT", "5s")]);
+    assert!(problem.ends_with("no route is named `small`"), "{problem}");
 }
 
 #[test]

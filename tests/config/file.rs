@@ -156,3 +156,65 @@ fn serving_takes_the_password_and_working_on_the_stores_does_not() {
         "{problems}"
     );
 }
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let route = |name: &str| format!("[[routes]]\nname = \"{name}\"\nupstream = \"app\"\n");
+    for (text, expected) in [
+        (
+            "[health]\nlisten = \"0.0.0.0:8080\"".to_owned(),
+            "health.listen: is the address of the traffic",
+        ),
+        (
+            route("one") + &route("two"),
+            "routes: the routes `one` and `two` have the same host and path",
+        ),
+        (
+            route("one") + &route("one"),
+            "routes: the routes `one` and `one` have the same name",
+        ),
+    ] {
+        let problems = refused(&text, &[]);
+        assert!(problems.starts_with(expected), "{problems}");
+    }
+}
+
+#[test]
+fn an_edge_without_routes_does_not_serve() {
+    let problems = config::parse("", &variables(&[]), Purpose::Serve)
+        .config
+        .unwrap_err();
+    assert!(
+        problems.to_string().starts_with("routes: there is none"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn every_problem_of_every_route_is_named_by_the_route() {
+    let problems = refused(
+        r#"
+            [[routes]]
+            name = "orders"
+            upstream = "app"
+            paht = "/orders"
+            permission = "Orders"
+
+            [[routes]]
+            path = "/files/"
+            body_limit = "huge"
+        "#,
+        &[],
+    );
+    for start in [
+        "routes.orders.paht: unknown; did you mean `path`?",
+        "routes.orders.permission: ",
+        "routes[1].body_limit: ",
+        "routes[1].name: is missing",
+        "routes[1].upstream: is missing",
+        "routes[1].path: ",
+    ] {
+        let line = problems.lines().find(|line| line.starts_with(start));
+        assert!(line.is_some(), "{start} is not in\n{problems}");
+    }
+}

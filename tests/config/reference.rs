@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use cypheron_edge::admin::HealthConfig;
 use cypheron_edge::config::REFERENCE;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
-use cypheron_edge::{directory, limiter, repository, telemetry, usage};
+use cypheron_edge::{directory, limiter, repository, server, telemetry, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::{Table, Value};
@@ -31,6 +32,8 @@ fn the_reference_has_every_key_and_no_other() {
         ("data", vec!["dir"]),
         ("log", fields::<telemetry::Config>()),
         ("directory", fields::<directory::Config>()),
+        ("server", fields::<server::Config>()),
+        ("health", fields::<HealthConfig>()),
         ("keys", fields::<repository::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
