@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use targets::TARGETS;
 
 /// For each target; all of them take a few seconds together.
-const MUTATIONS: usize = 4_000;
+const MUTATIONS: usize = 40_000;
 
 /// Bytes that parsers treat specially.
 const TELLING: &[u8] = b"\0\n\r %*+-./0:;\\_\"{}[]Zz\x7f\x80\xff";
