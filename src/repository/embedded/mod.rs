@@ -15,10 +15,12 @@ mod thread;
 
 pub use schema::OpenError;
 
+use std::fmt;
 use std::path::Path;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::BoxStream;
+use metrics::Histogram;
 use uuid::Uuid;
 
 use self::file::{File, Place};
@@ -26,15 +28,16 @@ use self::thread::Thread;
 use super::{ApiKeyRepository, Change, Filter, Found, Page, Result, StoredKey};
 use crate::clock::Clock;
 use crate::key::ApiKey;
+use crate::telemetry::metric;
 use crate::token::KeyHash;
 
 /// The store in one SQLite file.
-#[derive(Debug)]
 pub struct EmbeddedApiKeyRepository {
     place: Place,
     clock: Clock,
     reads: Thread,
     writes: Thread,
+    read_seconds: Histogram,
 }
 
 impl EmbeddedApiKeyRepository {
@@ -58,17 +61,33 @@ impl EmbeddedApiKeyRepository {
             clock,
             reads: thread("keys-read")?,
             writes: thread("keys-write")?,
+            read_seconds: metrics::histogram!(metric::STORE_READ_SECONDS),
             place,
         })
+    }
+}
+
+impl fmt::Debug for EmbeddedApiKeyRepository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EmbeddedApiKeyRepository")
+            .field(&self.place)
+            .finish()
     }
 }
 
 impl ApiKeyRepository for EmbeddedApiKeyRepository {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>> {
         let hash = *hash;
-        self.reads
-            .run(move |connection| statements::find(connection, &hash))
-            .boxed()
+        async move {
+            let began = self.clock.tick();
+            let found = self
+                .reads
+                .run(move |connection| statements::find(connection, &hash))
+                .await;
+            self.read_seconds.record(self.clock.tick().since(began));
+            found
+        }
+        .boxed()
     }
 
     fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
