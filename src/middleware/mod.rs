@@ -1,6 +1,25 @@
 //! The Tower layers: who is it, may it, how often, and what was used.
 //!
-//! They share one request extension, the [`RequestContext`], and answer a
-//! refused request with a response whose extensions hold a [`Refused`].
+//! | layer | does |
+//! | --- | --- |
+//! | [`RefusalUsageLayer`] | records what was refused inside of it |
+//! | [`RateLimitRefusalsLayer`] | tells refused but identified keys where they stand |
+//! | [`ApiKeyAuthLayer`] | finds the key, judges it, takes the token off the request |
+//! | [`RateLimitLayer`] | counts the request against the key's limit |
+//! | [`UsageLayer`] | records the admitted request, before its end is seen |
+//!
+//! That is their order, outermost first; each also works without the others.
+//! They share one request extension, the [`RequestContext`], which the proxy
+//! puts in and which otherwise the outermost of them makes: of [`ClientAddress`]
+//! and [`Required`](crate::permission::Required), where the request has these
+//! extensions, and of its `X-Request-Id`. A handler finds in it whom the
+//! request is by. A refused request is answered with a response whose
+//! extensions hold a [`Refused`]; the inner service's errors pass untouched.
+
+pub mod auth;
+
+mod arrival;
 
 pub use crate::context::{Identity, Refused, RequestContext};
+pub use arrival::ClientAddress;
+pub use auth::ApiKeyAuthLayer;

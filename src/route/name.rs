@@ -15,6 +15,11 @@ pub struct RouteName {
 }
 
 impl RouteName {
+    /// The text, to be kept without a copy.
+    pub const fn shared(&self) -> &Arc<str> {
+        &self.text
+    }
+
     /// Percent-encoded where it is not visible ASCII.
     pub const fn header(&self) -> &HeaderValue {
         &self.header

@@ -1,0 +1,56 @@
+//! The context of a request that nobody gave one.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderName, Request};
+
+use crate::clock::Clock;
+use crate::context::{Identity, RequestContext, RequestId};
+use crate::permission::Required;
+use crate::route::{Access, RequiredPermissions, Route};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The request extension that says where a client calls from, for stacks
+/// without the proxy: the address of the client, not of a proxy in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// Makes a context for a request that has none.
+pub(super) fn ensure_context<B>(request: &mut Request<B>, clock: &Clock) {
+    if request.extensions().get::<RequestContext>().is_none() {
+        let context = arrive(request, clock);
+        request.extensions_mut().insert(context);
+    }
+}
+
+#[cold]
+fn arrive<B>(request: &Request<B>, clock: &Clock) -> RequestContext {
+    let received = clock.now();
+    let named = request.headers().get(REQUEST_ID).cloned();
+    RequestContext {
+        client: request.extensions().get().map(|ClientAddress(ip)| *ip),
+        request_id: named
+            .and_then(RequestId::new)
+            .unwrap_or_else(|| RequestId::generate(received.wall)),
+        route: route(request.extensions().get()),
+        received,
+        peer: None,
+        identity: Identity::ANONYMOUS,
+    }
+}
+
+fn route(required: Option<&Required>) -> Arc<Route> {
+    static ANY: LazyLock<Arc<Route>> = LazyLock::new(Arc::default);
+    match required {
+        None => Arc::clone(&ANY),
+        Some(required) => Arc::new(Route {
+            access: Access {
+                required: RequiredPermissions::always(required.clone()),
+                ..Access::default()
+            },
+            ..Route::default()
+        }),
+    }
+}

@@ -1,0 +1,281 @@
+//! Who is it, and may it.
+//!
+//! 1. A token is looked for in the configured places; ours is taken off the
+//!    request, whatever becomes of it.
+//! 2. A public route asks for nothing more.
+//! 3. None, a malformed one or two: refused.
+//! 4. The directory knows the key, or knows that there is none.
+//! 5. If it does not, the token's tag is checked: a forged one is refused here,
+//!    before any store is asked. Then the store is read.
+//! 6. The policy is judged: [`evaluate`].
+//!
+//! `ApiKeyAuthLayer::check` is all of that but the read; `call` only dispatches.
+
+mod config;
+mod find;
+mod future;
+
+pub use config::{Config, InvalidPlace, Place};
+pub use future::ResponseFuture;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use http::{Method, Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::arrival;
+use crate::clock::Clock;
+use crate::context::{Identity, Refused, RequestContext};
+use crate::directory::{Directory, Entry, Lookup};
+use crate::key::{Verdict, evaluate};
+use crate::permission::Required;
+use crate::problem;
+use crate::refusal::Refusal;
+use crate::token::{InvalidPrefix, KeyHash, Presented, TokenDigest, TokenFormat, TokenKeys};
+use find::{find, without};
+
+/// What authenticates: everything that the layers of one process share.
+struct Authority {
+    format: TokenFormat,
+    places: Vec<Place>,
+    keys: Arc<ArcSwap<TokenKeys>>,
+    directory: Directory,
+    clock: Clock,
+}
+
+/// Lets a request through when its key may make it.
+#[derive(Clone)]
+pub struct ApiKeyAuthLayer {
+    authority: Arc<Authority>,
+    required: Option<Arc<Required>>,
+}
+
+impl ApiKeyAuthLayer {
+    /// `keys` may be swapped at any time, as after a change of the keyring.
+    pub fn new(
+        config: &Config,
+        keys: Arc<ArcSwap<TokenKeys>>,
+        directory: Directory,
+        clock: Clock,
+    ) -> Result<Self, InvalidPrefix> {
+        let authority = Authority {
+            format: config.format()?,
+            places: config
+                .places
+                .iter()
+                .take(config::MAX_PLACES)
+                .cloned()
+                .collect(),
+            keys,
+            directory,
+            clock,
+        };
+        Ok(Self {
+            authority: Arc::new(authority),
+            required: None,
+        })
+    }
+
+    /// The same, for keys that hold `required` beside what the request's route
+    /// asks for. It may stand inside another such layer, and then only judges
+    /// the key that one found.
+    pub fn require(&self, required: Required) -> Self {
+        Self {
+            authority: Arc::clone(&self.authority),
+            required: Some(Arc::new(required)),
+        }
+    }
+}
+
+impl<S> Layer<S> for ApiKeyAuthLayer {
+    type Service = ApiKeyAuth<S>;
+
+    fn layer(&self, inner: S) -> ApiKeyAuth<S> {
+        ApiKeyAuth {
+            inner,
+            rules: self.clone(),
+        }
+    }
+}
+
+/// What [`ApiKeyAuthLayer`] makes of a service.
+#[derive(Clone, Debug)]
+pub struct ApiKeyAuth<S> {
+    inner: S,
+    rules: ApiKeyAuthLayer,
+}
+
+/// What is to be done with a request.
+enum Check {
+    Admit(Identity),
+    Refuse(Refused),
+    /// Only the store can tell.
+    Lookup(KeyHash, TokenDigest),
+}
+
+impl ApiKeyAuthLayer {
+    /// Decides, as far as that needs no waiting, and takes the token off.
+    fn check<B>(&self, request: &mut Request<B>) -> Check {
+        let Authority { format, places, .. } = &*self.authority;
+        arrival::ensure_context(request, &self.authority.clock);
+        let Some(context) = request.extensions().get::<RequestContext>() else {
+            // why: it has just been made.
+            return Check::Refuse(nobody(Refusal::TokenMissing));
+        };
+        let parameter = context.route.access.query_parameter.as_deref();
+        let found = find(request, format, places, parameter);
+        let check = self.decide(found.token, context, request.method());
+        let taken = found.taken;
+        let target = parameter
+            .filter(|_| taken.query)
+            .map(|parameter| without(request.uri(), format, parameter));
+        if let Some(target) = target {
+            *request.uri_mut() = target;
+        }
+        taken.take_off(request.headers_mut(), format, places);
+        check
+    }
+
+    fn decide(
+        &self,
+        token: Result<Presented<'_>, Refusal>,
+        context: &RequestContext,
+        method: &Method,
+    ) -> Check {
+        if let Some(entry) = context.identity.entry() {
+            // A layer further out has found it.
+            return self.judge(Arc::clone(entry), context, method).into();
+        }
+        if context.route.access.public {
+            return Check::Admit(Identity::ANONYMOUS);
+        }
+        let token = match token {
+            Ok(token) => token,
+            Err(refusal) => return Check::Refuse(nobody(refusal)),
+        };
+        let keys = self.authority.keys.load();
+        let Some(hash) = keys.hash(token) else {
+            return Check::Refuse(nobody(Refusal::KeyUnknown));
+        };
+        match self.authority.directory.lookup(&hash, context.received) {
+            Lookup::Hit(entry) => self.judge(entry, context, method).into(),
+            Lookup::Refused(refusal) => Check::Refuse(nobody(refusal)),
+            Lookup::Miss if keys.tag_matches(token) => {
+                Check::Lookup(hash, TokenDigest::of(token.as_str()))
+            }
+            Lookup::Miss => Check::Refuse(nobody(Refusal::KeyUnknown)),
+        }
+    }
+
+    /// As [`judge`](Self::judge), of what a look-up in the store told.
+    fn judge_found<B>(
+        &self,
+        found: Result<Arc<Entry>, Refusal>,
+        request: &Request<B>,
+    ) -> Result<Identity, Refused> {
+        let context = request.extensions().get::<RequestContext>();
+        match (found, context) {
+            (Ok(entry), Some(context)) => self.judge(entry, context, request.method()),
+            // why: the context was there when the look-up began.
+            (Ok(_), None) => Err(nobody(Refusal::StoreUnavailable)),
+            (Err(refusal), _) => Err(nobody(refusal)),
+        }
+    }
+
+    fn judge(
+        &self,
+        entry: Arc<Entry>,
+        context: &RequestContext,
+        method: &Method,
+    ) -> Result<Identity, Refused> {
+        let of_route = context.route.access.required.of(method);
+        let verdict = |required| {
+            let now = context.received.wall;
+            evaluate(&entry.key, required, context.client, now)
+        };
+        let verdict = match (verdict(of_route), self.required.as_deref()) {
+            (Verdict::Admit, Some(required)) => verdict(Some(required)),
+            (verdict, _) => verdict,
+        };
+        let identity = Identity::of(entry);
+        match verdict {
+            Verdict::Admit => Ok(identity),
+            Verdict::Refuse(refusal) => Err(Refused { refusal, identity }),
+        }
+    }
+}
+
+impl From<Result<Identity, Refused>> for Check {
+    fn from(judged: Result<Identity, Refused>) -> Self {
+        match judged {
+            Ok(identity) => Self::Admit(identity),
+            Err(refused) => Self::Refuse(refused),
+        }
+    }
+}
+
+const fn nobody(refusal: Refusal) -> Refused {
+    Refused {
+        refusal,
+        identity: Identity::ANONYMOUS,
+    }
+}
+
+/// Tells the inner services whom the request is by.
+fn identify<B>(request: &mut Request<B>, identity: Identity) {
+    if let Some(context) = request.extensions_mut().get_mut::<RequestContext>() {
+        context.identity = identity;
+    }
+}
+
+fn answer<B, R>(request: &Request<B>, refused: Refused) -> Response<problem::Body<R>> {
+    let context = request.extensions().get::<RequestContext>();
+    refused.into_response(context.map(|context| &context.request_id))
+}
+
+impl<S, B, R> Service<Request<B>> for ApiKeyAuth<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+{
+    type Response = Response<problem::Body<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.rules.check(&mut request) {
+            Check::Admit(identity) => {
+                identify(&mut request, identity);
+                ResponseFuture::inner(self.inner.call(request))
+            }
+            Check::Refuse(refused) => ResponseFuture::answer(answer(&request, refused)),
+            Check::Lookup(hash, digest) => {
+                // The service that was polled ready goes; its clone was not.
+                let clone = self.inner.clone();
+                let ready = std::mem::replace(&mut self.inner, clone);
+                let client = request
+                    .extensions()
+                    .get::<RequestContext>()
+                    .and_then(|context| context.client);
+                let fetch = self.rules.authority.directory.fetch(hash, digest, client);
+                ResponseFuture::lookup(fetch, self.rules.clone(), ready, request)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ApiKeyAuthLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKeyAuthLayer")
+            .field("places", &self.authority.places)
+            .field("required", &self.required)
+            .finish_non_exhaustive()
+    }
+}
