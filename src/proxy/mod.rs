@@ -1,1 +1,28 @@
-//! To come.
+//! The two ends of the stack: what comes in is named, routed and placed
+//! ([`IngressLayer`]), what is admitted is forwarded ([`forward`]).
+//!
+//! An upstream may believe what it is told: everything that only this proxy
+//! may say is removed from what a client sent, before it is said.
+
+mod client_address;
+mod failure;
+mod fields;
+mod forward;
+mod head;
+mod ingress;
+mod key_fields;
+mod lanes;
+mod pool;
+mod request_body;
+mod response_body;
+mod text;
+mod upstream;
+
+pub use client_address::ClientAddressRule;
+pub use failure::Failure;
+pub use forward::{Forwarded, forward};
+pub use ingress::{Ingress, IngressFuture, IngressLayer};
+pub use response_body::ResponseBody;
+pub use upstream::{UpstreamConfig, Upstreams};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,88 @@
+//! What can go wrong with an admitted request, and what its client is told.
+
+use http::{Response, StatusCode};
+
+use super::BoxError;
+use crate::context::{RequestContext, UpstreamFailure};
+use crate::problem::{self, Kind, Problem};
+use crate::refusal::Refusal;
+
+const UPSTREAM_FAILED: Kind = Kind {
+    status: StatusCode::BAD_GATEWAY,
+    slug: "upstream-failed",
+    title: "The service behind this proxy could not be reached, or broke off",
+};
+
+const UPSTREAM_TIMEOUT: Kind = Kind {
+    status: StatusCode::GATEWAY_TIMEOUT,
+    slug: "upstream-timeout",
+    title: "The service behind this proxy took too long",
+};
+
+const BODY_BROKEN: Kind = Kind {
+    status: StatusCode::BAD_REQUEST,
+    slug: "body-broken",
+    title: "The request body broke off or is malformed",
+};
+
+/// What went wrong with an admitted request. The text is for operators.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("the route names an upstream that is not configured")]
+    NoUpstream,
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("no connection within the connect timeout")]
+    ConnectTimeout,
+    #[error("the upstream broke off: {0}")]
+    BrokeOff(BoxError),
+    #[error("the upstream switches protocols without being asked to")]
+    SwitchedProtocols,
+    #[error("no answer within the upstream's response timeout or the route's timeout")]
+    ResponseTimeout,
+    #[error("the request body is larger than the route allows")]
+    BodyTooLarge,
+    #[error("the request body broke off or is malformed")]
+    BodyBroken,
+}
+
+impl Failure {
+    /// Of the upstream; `None` when it is the client's.
+    pub const fn of_upstream(&self) -> Option<UpstreamFailure> {
+        match self {
+            Self::NoUpstream | Self::Connect(_) | Self::BrokeOff(_) | Self::SwitchedProtocols => {
+                Some(UpstreamFailure::Failed)
+            }
+            Self::ConnectTimeout | Self::ResponseTimeout => Some(UpstreamFailure::TimedOut),
+            Self::BodyTooLarge | Self::BodyBroken => None,
+        }
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::BodyTooLarge => Refusal::BodyTooLarge.kind(),
+            Self::BodyBroken => BODY_BROKEN,
+            upstream => match upstream.of_upstream() {
+                Some(UpstreamFailure::TimedOut) => UPSTREAM_TIMEOUT,
+                _ => UPSTREAM_FAILED,
+            },
+        }
+    }
+
+    /// What the client is told, with the [`UpstreamFailure`] as an extension
+    /// when it is the upstream's.
+    pub(super) fn response<B>(
+        &self,
+        context: Option<&RequestContext>,
+    ) -> Response<problem::Body<B>> {
+        let problem = Problem {
+            kind: self.kind(),
+            request_id: context.map(|context| context.request_id.as_str()),
+        };
+        let mut response = problem.response();
+        if let Some(failure) = self.of_upstream() {
+            response.extensions_mut().insert(failure);
+        }
+        response
+    }
+}

@@ -1,0 +1,274 @@
+//! Which header and trailer fields go no further.
+//!
+//! Names are compared as an application behind CGI or WSGI sees them, where
+//! `-` and `_` are one: `X_Edge_Key_Id` would be read as `X-Edge-Key-Id`.
+
+use std::cell::RefCell;
+
+use http::header::{CONNECTION, HOST, TE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Longer than any name that is known here.
+const LONGEST: usize = 48;
+
+/// What a field is to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    /// Between two neighbours (RFC 9110, section 7.6.1), or settled here.
+    HopByHop,
+    /// Only this proxy says it.
+    Ours,
+    /// Would change what was authorized.
+    MethodOverride,
+    /// Believed from a trusted proxy only.
+    Forwarded,
+    /// A field that matters here, in a spelling that another server would
+    /// take for it.
+    Disguised,
+}
+
+impl Fate {
+    fn of(name: &str) -> Self {
+        if !name.contains('_') {
+            return Self::of_plain(name);
+        }
+        let mut folded = [0; LONGEST];
+        let length = name.len().min(LONGEST);
+        for (to, from) in folded.iter_mut().zip(name.bytes()) {
+            *to = if from == b'_' { b'-' } else { from };
+        }
+        let folded = std::str::from_utf8(&folded[..length]).unwrap_or_default();
+        match Self::of_plain(folded) {
+            Self::Keep if !matches!(folded, "host" | "content-length" | "trailer") => Self::Keep,
+            _ => Self::Disguised,
+        }
+    }
+
+    fn of_plain(name: &str) -> Self {
+        match name.as_bytes() {
+            // `Proxy` alone would name a proxy to a CGI program (CVE-2016-5385).
+            b"connection"
+            | b"keep-alive"
+            | b"te"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"http2-settings"
+            | b"expect"
+            | b"proxy"
+            | [b'p', b'r', b'o', b'x', b'y', b'-', ..] => Self::HopByHop,
+            b"forwarded" | b"x-real-ip" => Self::Forwarded,
+            b"x-http-method-override" | b"x-method-override" | b"x-http-method" => {
+                Self::MethodOverride
+            }
+            [b'x', b'-', rest @ ..] if rest.starts_with(b"edge-") => Self::Ours,
+            [b'x', b'-', rest @ ..] if rest.starts_with(b"forwarded-") => Self::Forwarded,
+            _ => Self::Keep,
+        }
+    }
+
+    const fn passes_request(self, peer_is_trusted: bool) -> bool {
+        match self {
+            Self::Keep => true,
+            Self::Forwarded => peer_is_trusted,
+            Self::HopByHop | Self::Ours | Self::MethodOverride | Self::Disguised => false,
+        }
+    }
+
+    const fn passes_response(self) -> bool {
+        !matches!(self, Self::HopByHop)
+    }
+}
+
+/// Removes fields; keeps the room to note them in from one message to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scrubber(RefCell<Vec<HeaderName>>);
+
+impl Scrubber {
+    /// Removes from a request what goes no further. Says whether the client
+    /// takes trailers.
+    pub(super) fn scrub_request(&self, headers: &mut HeaderMap, peer_is_trusted: bool) -> bool {
+        let takes_trailers = headers.get_all(TE).iter().any(names_trailers);
+        self.scrub(headers, |fate| fate.passes_request(peer_is_trusted));
+        takes_trailers
+    }
+
+    /// Removes from a response what goes no further.
+    pub(super) fn scrub_response(&self, headers: &mut HeaderMap) {
+        self.scrub(headers, Fate::passes_response);
+    }
+
+    fn scrub(&self, headers: &mut HeaderMap, passes: impl Fn(Fate) -> bool) {
+        let doomed = &mut *self.0.borrow_mut();
+        for name in headers.keys() {
+            if !passes(Fate::of(name.as_str())) {
+                doomed.push(name.clone());
+            }
+            if *name == CONNECTION {
+                named_by_connection(headers, doomed);
+            }
+        }
+        for name in doomed.drain(..) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes from the trailers of a request what goes no further. Nobody may
+/// say in a trailer where a request comes from.
+pub(super) fn scrub_request_trailers(trailers: &mut HeaderMap) {
+    Scrubber::default().scrub(trailers, |fate| fate.passes_request(false));
+    trailers.remove(HOST);
+}
+
+/// Removes from the trailers of a response what goes no further.
+pub(super) fn scrub_response_trailers(trailers: &mut HeaderMap) {
+    Scrubber::default().scrub_response(trailers);
+}
+
+/// What `Connection` names is for this hop only. The host is not to be lost
+/// that way: a request without one means something else.
+fn named_by_connection(headers: &HeaderMap, doomed: &mut Vec<HeaderName>) {
+    let names = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|list| list.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != HOST && headers.contains_key(name));
+    doomed.extend(names);
+}
+
+fn names_trailers(te: &HeaderValue) -> bool {
+    te.as_bytes()
+        .split(|&byte| byte == b',')
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn left(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    #[test]
+    fn what_is_for_one_hop_or_ours_to_say_goes_no_further() {
+        for name in [
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Proxy",
+            "TE",
+            "Transfer-Encoding",
+            "Transfer_Encoding",
+            "Upgrade",
+            "HTTP2-Settings",
+            "Expect",
+            "X-Edge-Key-Id",
+            "x_edge_key_id",
+            "X-Edge_Anything-At-All-However-Long-It-May-Be-And-It-May-Be-Long",
+            "X_Edge_Anything_At_All_However_Long_It_May_Be_And_It_May_Be_Long",
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method",
+            "X-Method-Override",
+            "Content_Length",
+            "X_Forwarded_For",
+            "X-Forwarded_For",
+            "X_Real_IP",
+        ] {
+            for trusted in [false, true] {
+                let mut headers = headers(&[(name, "spoof")]);
+                Scrubber::default().scrub_request(&mut headers, trusted);
+                assert_eq!(left(&headers), [""; 0], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_forwarded_is_believed_from_a_trusted_proxy_only() {
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-prefix",
+            "forwarded",
+            "x-real-ip",
+        ] {
+            let mut spoofed = headers(&[(name, "spoof")]);
+            Scrubber::default().scrub_request(&mut spoofed, false);
+            assert_eq!(left(&spoofed), [""; 0]);
+            let mut told = headers(&[(name, "told")]);
+            Scrubber::default().scrub_request(&mut told, true);
+            assert_eq!(left(&told), [name]);
+            scrub_request_trailers(&mut told);
+            assert_eq!(left(&told), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_connection_names_goes_no_further_but_the_host_stays() {
+        let mut headers = headers(&[
+            ("host", "a"),
+            ("connection", "close, X-One"),
+            ("connection", "host,x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ]);
+        Scrubber::default().scrub_request(&mut headers, false);
+        assert_eq!(left(&headers), ["host", "x-three"]);
+    }
+
+    #[test]
+    fn other_fields_are_nobodys_business() {
+        let fields = [
+            ("authorization", "Basic eA=="),
+            ("x-edgeware", "1"),
+            ("x_custom", "1"),
+            ("x-forwarder", "1"),
+            ("trailer", "x-sum"),
+            ("content-length", "3"),
+        ];
+        let mut headers = headers(&fields);
+        Scrubber::default().scrub_request(&mut headers, false);
+        assert_eq!(left(&headers), fields.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn a_response_loses_only_what_is_for_one_hop() {
+        let mut headers = headers(&[
+            ("connection", "x-one"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("transfer-encoding", "chunked"),
+            ("x-one", "1"),
+            ("ratelimit", "\"app\";r=1"),
+        ]);
+        Scrubber::default().scrub_response(&mut headers);
+        assert_eq!(left(&headers), ["ratelimit"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_says_so() {
+        for (te, takes) in [
+            ("trailers", true),
+            ("gzip;q=1, Trailers", true),
+            ("gzip", false),
+        ] {
+            let mut headers = headers(&[("te", te)]);
+            let says = Scrubber::default().scrub_request(&mut headers, false);
+            assert_eq!(says, takes, "{te}");
+        }
+    }
+}

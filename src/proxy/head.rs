@@ -1,0 +1,108 @@
+//! The head of a request, as the upstream gets it.
+
+use http::header::{CONNECTION, HOST, TE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::client_address::X_FORWARDED_FOR;
+use super::fields::Scrubber;
+use super::ingress::X_REQUEST_ID;
+use super::key_fields::KeyFields;
+use super::text::Text;
+use super::upstream::{HostRule, Upstream};
+use crate::context::RequestContext;
+
+const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What is set at most, so that a map grows once.
+const SET: usize = 11;
+
+/// Rewrites the heads of requests. One for each worker.
+#[derive(Debug)]
+pub(super) struct Heads {
+    scrubber: Scrubber,
+    keys: KeyFields,
+    text: Text,
+}
+
+impl Heads {
+    pub(super) fn new() -> Self {
+        Self {
+            scrubber: Scrubber::default(),
+            keys: KeyFields::new(),
+            text: Text::default(),
+        }
+    }
+
+    /// Removes what goes no further, and says what only we may say.
+    pub(super) fn rewrite(
+        &self,
+        headers: &mut HeaderMap,
+        context: &RequestContext,
+        upstream: &Upstream,
+    ) {
+        headers.reserve(SET);
+        let trusted = context.peer.is_some_and(|peer| peer.trusted);
+        if self.scrubber.scrub_request(headers, trusted) {
+            // The next hop is asked for trailers on its own account.
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        self.set_forwarded(headers, context);
+        match &upstream.host {
+            HostRule::Preserve if headers.contains_key(HOST) => {}
+            HostRule::Preserve | HostRule::Target => {
+                headers.insert(HOST, upstream.authority.clone());
+            }
+            HostRule::Name(name) => {
+                headers.insert(HOST, name.clone());
+            }
+        }
+        if let Some(entry) = context.identity.entry() {
+            self.keys.set(entry, headers);
+        }
+        headers.insert(X_EDGE_ROUTE, context.route.name.header().clone());
+        headers.insert(X_REQUEST_ID, context.request_id.header().clone());
+    }
+
+    /// What a trusted proxy said of the client's side stays; the peer is added.
+    fn set_forwarded(&self, headers: &mut HeaderMap, context: &RequestContext) {
+        if let Some(peer) = context.peer {
+            let mut chain = headers.get_all(X_FORWARDED_FOR).iter();
+            let value = match chain.next() {
+                None => self.text.value(peer.address),
+                Some(first) => joined(first, chain, peer.address),
+            };
+            headers.insert(X_FORWARDED_FOR, value);
+        }
+        if !headers.contains_key(X_FORWARDED_PROTO) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        }
+        if !headers.contains_key(X_FORWARDED_HOST)
+            && let Some(host) = headers.get(HOST).cloned()
+        {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+    }
+
+    pub(super) fn scrub_response(&self, headers: &mut HeaderMap) {
+        self.scrubber.scrub_response(headers);
+    }
+}
+
+fn joined<'a>(
+    first: &HeaderValue,
+    others: impl Iterator<Item = &'a HeaderValue>,
+    peer: std::net::IpAddr,
+) -> HeaderValue {
+    let mut chain = first.as_bytes().to_vec();
+    for other in others {
+        chain.extend_from_slice(b", ");
+        chain.extend_from_slice(other.as_bytes());
+    }
+    chain.extend_from_slice(format!(", {peer}").as_bytes());
+    // why: header values joined by visible ASCII are one.
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(chain))
+        .unwrap_or(HeaderValue::from_static(""))
+}

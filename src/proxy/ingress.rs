@@ -1,0 +1,337 @@
+//! The outermost layer: what a request is called, whose it is, where it goes.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{HOST, ORIGIN};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::ClientAddressRule;
+use crate::clock::{Clock, Now};
+use crate::context::{Identity, Peer, Refused, RequestContext, RequestId};
+use crate::problem;
+use crate::refusal::Refusal;
+use crate::route::{Cors, Host, Route, RouteTable};
+
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names, places and routes requests: see [`Ingress`]. One for each worker.
+#[derive(Clone, Debug)]
+pub struct IngressLayer(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    routes: Arc<ArcSwap<RouteTable>>,
+    client_address: ClientAddressRule,
+    clock: Clock,
+}
+
+impl IngressLayer {
+    /// `routes` may be swapped while requests are served.
+    pub fn new(
+        routes: Arc<ArcSwap<RouteTable>>,
+        client_address: ClientAddressRule,
+        clock: Clock,
+    ) -> Self {
+        Self(Rc::new(Shared {
+            routes,
+            client_address,
+            clock,
+        }))
+    }
+}
+
+impl<S> Layer<S> for IngressLayer {
+    type Service = Ingress<S>;
+
+    fn layer(&self, inner: S) -> Ingress<S> {
+        Ingress {
+            inner,
+            shared: Rc::clone(&self.0),
+            peer: None,
+        }
+    }
+}
+
+/// Puts a [`RequestContext`] on every request that has a route, and answers
+/// the others: 400, 404, 413 by the announced length, and CORS preflights.
+/// Every answer carries the request's `X-Request-Id`.
+#[derive(Clone, Debug)]
+pub struct Ingress<S> {
+    inner: S,
+    shared: Rc<Shared>,
+    peer: Option<Peer>,
+}
+
+impl<S: Clone> Ingress<S> {
+    /// The same for the requests of a connection with `peer`.
+    pub fn for_peer(&self, peer: IpAddr) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Rc::clone(&self.shared),
+            peer: Some(self.shared.client_address.peer(peer)),
+        }
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Ingress<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    B: Body,
+    R: Body<Data = Bytes>,
+{
+    type Response = Response<problem::Body<R>>;
+    type Error = S::Error;
+    type Future = IngressFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let received = self.shared.clock.now();
+        let request_id = request_id(request.headers(), received);
+        let state = match self.place(&mut request, received, &request_id) {
+            Ok(Placed::Routed(cors)) => State::Inner {
+                future: self.inner.call(request),
+                cors,
+            },
+            Ok(Placed::Preflight(headers)) => State::answered(no_content(headers)),
+            Err(refused) => State::answered(refused.answer(&request_id)),
+        };
+        IngressFuture { state, request_id }
+    }
+}
+
+/// Where a request goes.
+enum Placed {
+    Routed(Option<Marking>),
+    /// Nowhere: the answer is here.
+    Preflight(HeaderMap),
+}
+
+/// Why it goes nowhere, and the page that may read so.
+struct Misplaced {
+    refusal: Refusal,
+    cors: Option<Marking>,
+}
+
+impl From<Refusal> for Misplaced {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            cors: None,
+        }
+    }
+}
+
+impl Misplaced {
+    fn answer<R>(self, request_id: &RequestId) -> Response<problem::Body<R>> {
+        let refused = Refused {
+            refusal: self.refusal,
+            identity: Identity::ANONYMOUS,
+        };
+        let mut response = refused.into_response(Some(request_id));
+        if let Some(cors) = self.cors {
+            cors.mark(response.headers_mut());
+        }
+        response
+    }
+}
+
+impl<S> Ingress<S> {
+    fn place<B: Body>(
+        &self,
+        request: &mut Request<B>,
+        received: Now,
+        request_id: &RequestId,
+    ) -> Result<Placed, Misplaced> {
+        let host = host_of(request)?;
+        let routes = self.shared.routes.load();
+        let route = routes.find(host.as_ref(), request.uri().path())?;
+        let cors = match &route.cors {
+            Some(cors) if Cors::is_preflight(request.method(), request.headers()) => {
+                return Ok(Placed::Preflight(cors.answer_preflight(request.headers())));
+            }
+            Some(_) => Some(Marking {
+                route: Arc::clone(route),
+                origin: request.headers().get(ORIGIN).cloned(),
+            }),
+            None => None,
+        };
+        if let Some(limit) = route.body_limit
+            && request.body().size_hint().lower() > limit
+        {
+            let refusal = Refusal::BodyTooLarge;
+            return Err(Misplaced { refusal, cors });
+        }
+        let client = self
+            .peer
+            .map(|peer| self.shared.client_address.client(peer, request.headers()));
+        let context = RequestContext {
+            received,
+            client,
+            peer: self.peer,
+            request_id: request_id.clone(),
+            route: Arc::clone(route),
+            identity: Identity::ANONYMOUS,
+        };
+        request.extensions_mut().insert(context);
+        Ok(Placed::Routed(cors))
+    }
+}
+
+/// The one that the client gave, or a new one.
+fn request_id(headers: &HeaderMap, received: Now) -> RequestId {
+    let mut given = headers.get_all(X_REQUEST_ID).iter();
+    let given = match (given.next(), given.next()) {
+        (Some(value), None) => RequestId::new(value.clone()),
+        _ => None,
+    };
+    given.unwrap_or_else(|| RequestId::generate(received.wall))
+}
+
+/// The host that a request is for; none for an HTTP/1.0 request that names
+/// none. A target in absolute form is cut to its path, its authority becomes
+/// the `Host`, and a `Host` that says otherwise is refused.
+fn host_of<B>(request: &mut Request<B>) -> Result<Option<Host>, Refusal> {
+    let in_target = match request.uri().authority() {
+        Some(_) if request.method() == Method::CONNECT => {
+            return Err(Refusal::UnsupportedTarget);
+        }
+        Some(authority) => {
+            let scheme = request.uri().scheme();
+            if scheme != Some(&Scheme::HTTP) && scheme != Some(&Scheme::HTTPS) {
+                return Err(Refusal::UnsupportedTarget);
+            }
+            Some(authority.clone())
+        }
+        None if !request.uri().path().starts_with('/') => {
+            return Err(Refusal::UnsupportedTarget);
+        }
+        None => None,
+    };
+    let in_field = host_field(request.headers())?;
+    let Some(authority) = in_target else {
+        if in_field.is_none() && request.version() >= Version::HTTP_11 {
+            return Err(Refusal::BadHost);
+        }
+        return Ok(in_field);
+    };
+    let host = Host::parse(authority.as_str().as_bytes()).ok_or(Refusal::BadHost)?;
+    if in_field.is_some_and(|in_field| in_field != host) {
+        return Err(Refusal::BadHost);
+    }
+    to_origin_form(request, &authority)?;
+    Ok(Some(host))
+}
+
+fn host_field(headers: &HeaderMap) -> Result<Option<Host>, Refusal> {
+    let mut fields = headers.get_all(HOST).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => match Host::parse(field.as_bytes()) {
+            Some(host) => Ok(Some(host)),
+            None => Err(Refusal::BadHost),
+        },
+        (Some(_), Some(_)) => Err(Refusal::BadHost),
+    }
+}
+
+fn to_origin_form<B>(request: &mut Request<B>, authority: &Authority) -> Result<(), Refusal> {
+    let field = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?;
+    request.headers_mut().insert(HOST, field);
+    let root = || PathAndQuery::from_static("/");
+    let target = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from(target.unwrap_or_else(root));
+    Ok(())
+}
+
+fn no_content<R>(headers: HeaderMap) -> Response<problem::Body<R>> {
+    let mut response = Response::new(problem::Body::document(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Marks an answer for the page that asked.
+#[derive(Debug)]
+struct Marking {
+    route: Arc<Route>,
+    origin: Option<HeaderValue>,
+}
+
+impl Marking {
+    fn mark(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = &self.route.cors {
+            cors.mark(self.origin.as_ref(), headers);
+        }
+    }
+}
+
+pin_project! {
+    /// The answer, with the request's name on it.
+    #[derive(Debug)]
+    pub struct IngressFuture<F, R> {
+        #[pin]
+        state: State<F, R>,
+        request_id: RequestId,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProjected]
+    enum State<F, R> {
+        Inner { #[pin] future: F, cors: Option<Marking> },
+        Answered { response: Option<Box<Response<problem::Body<R>>>> },
+    }
+}
+
+impl<F, R> State<F, R> {
+    fn answered(response: Response<problem::Body<R>>) -> Self {
+        Self::Answered {
+            response: Some(Box::new(response)),
+        }
+    }
+}
+
+impl<F, R, E> Future for IngressFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<problem::Body<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.state.project() {
+            StateProjected::Inner { future, cors } => {
+                let mut response = ready!(future.poll(cx))?.map(problem::Body::inner);
+                if let Some(cors) = cors {
+                    cors.mark(response.headers_mut());
+                }
+                response
+            }
+            StateProjected::Answered { response } => match response.take() {
+                Some(response) => *response,
+                None => return Poll::Pending,
+            },
+        };
+        let request_id = this.request_id.header().clone();
+        response.headers_mut().insert(X_REQUEST_ID, request_id);
+        Poll::Ready(Ok(response))
+    }
+}

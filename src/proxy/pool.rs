@@ -1,0 +1,151 @@
+//! The connections of one worker to one upstream.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use http_body::Body;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::request_body::RequestBody;
+use super::upstream::Upstream;
+use super::{BoxError, Failure};
+
+/// The most that is read ahead of a client; also the largest head of an answer.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// A connection that is free for one request.
+pub(super) type Sender<B> = SendRequest<RequestBody<B>>;
+
+/// The connections to one upstream that wait for a request. The one used last
+/// is used first, so that those that are not needed grow old.
+pub(super) struct Pool<B> {
+    /// Oldest first.
+    idle: RefCell<Vec<Idle<B>>>,
+    reaping: Cell<bool>,
+}
+
+struct Idle<B> {
+    sender: Sender<B>,
+    since: Instant,
+}
+
+impl<B> Default for Pool<B> {
+    fn default() -> Self {
+        Self {
+            idle: RefCell::new(Vec::new()),
+            reaping: Cell::new(false),
+        }
+    }
+}
+
+impl<B> Pool<B> {
+    /// A connection that was open when last seen.
+    pub(super) fn take(&self) -> Option<Sender<B>> {
+        let idle = &mut *self.idle.borrow_mut();
+        std::iter::from_fn(|| idle.pop())
+            .map(|idle| idle.sender)
+            .find(Sender::is_ready)
+    }
+
+    fn drop_expired(&self, upstream: &Upstream) {
+        let now = Instant::now();
+        let idle = &mut *self.idle.borrow_mut();
+        idle.retain(|idle| !idle.sender.is_closed() && now < idle.since + upstream.idle_timeout);
+    }
+}
+
+/// One upstream, and this worker's connections to it.
+pub(super) struct Lane<B> {
+    pub(super) upstream: std::sync::Arc<Upstream>,
+    pub(super) pool: Pool<B>,
+    http1: Builder,
+}
+
+impl<B> Lane<B>
+where
+    B: Body<Data = bytes::Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(upstream: std::sync::Arc<Upstream>) -> Self {
+        let mut http1 = Builder::new();
+        // One copy of a small body is cheaper than gathering it.
+        http1.writev(false);
+        http1.max_buf_size(READ_BUFFER);
+        Self {
+            upstream,
+            pool: Pool::default(),
+            http1,
+        }
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(&self) -> Result<Sender<B>, Failure> {
+        let upstream = &*self.upstream;
+        let target = (&*upstream.name, upstream.port);
+        let stream = timeout(upstream.connect_timeout, TcpStream::connect(target))
+            .await
+            .map_err(|_| Failure::ConnectTimeout)?
+            .map_err(Failure::Connect)?;
+        stream.set_nodelay(true).map_err(Failure::Connect)?;
+        let (sender, connection) = self
+            .http1
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Failure::BrokeOff(error.into()))?;
+        tokio::task::spawn_local(async move {
+            // What a request has to know of it, it is told.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an upstream broke off");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// Keeps a connection whose answer has ended for the next request.
+    pub(super) fn give_back(self: &Rc<Self>, mut sender: Sender<B>) {
+        if sender.is_ready() {
+            self.keep(sender);
+        } else if !sender.is_closed() {
+            // The answer came before the end of the request body.
+            let lane = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                if sender.ready().await.is_ok() {
+                    lane.keep(sender);
+                }
+            });
+        }
+    }
+
+    fn keep(self: &Rc<Self>, sender: Sender<B>) {
+        let idle = &mut *self.pool.idle.borrow_mut();
+        if idle.len() < self.upstream.max_idle {
+            let since = Instant::now();
+            idle.push(Idle { sender, since });
+            if !self.pool.reaping.replace(true) {
+                self.reap();
+            }
+        }
+    }
+
+    /// Drops connections that nobody needed for long, as long as there are any.
+    fn reap(self: &Rc<Self>) {
+        let lane = Rc::downgrade(self);
+        let interval = self.upstream.idle_timeout;
+        tokio::task::spawn_local(async move {
+            loop {
+                sleep(interval).await;
+                let Some(lane) = lane.upgrade() else {
+                    return;
+                };
+                lane.pool.drop_expired(&lane.upstream);
+                if lane.pool.idle.borrow().is_empty() {
+                    lane.pool.reaping.set(false);
+                    return;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,121 @@
+//! A request body on its way to an upstream.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use super::BoxError;
+use super::fields::scrub_request_trailers;
+
+/// How an upload goes, for whoever waits for the answer.
+#[derive(Debug)]
+pub(super) struct Upload {
+    moved: Cell<Instant>,
+    broken: Cell<Option<Broken>>,
+}
+
+/// Why the rest of a request body is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the request body is larger than the route allows")]
+    TooLarge,
+    #[error("the request body broke off or is malformed")]
+    Client,
+}
+
+impl Upload {
+    /// When its last frame was read, or it began.
+    pub(super) fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
+    pub(super) fn broken(&self) -> Option<Broken> {
+        self.broken.get()
+    }
+}
+
+pin_project! {
+    /// Counts against the route's limit, and scrubs trailers.
+    #[derive(Debug)]
+    pub(super) struct RequestBody<B> {
+        #[pin]
+        inner: B,
+        // `None` for a request without a body.
+        upload: Option<Rc<Upload>>,
+        left: u64,
+    }
+}
+
+impl<B: Body<Data = Bytes>> RequestBody<B> {
+    pub(super) fn new(inner: B, limit: Option<u64>) -> Self {
+        let upload = (!inner.is_end_stream()).then(|| {
+            Rc::new(Upload {
+                moved: Cell::new(Instant::now()),
+                broken: Cell::new(None),
+            })
+        });
+        Self {
+            inner,
+            upload,
+            left: limit.unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn upload(&self) -> Option<Rc<Upload>> {
+        self.upload.clone()
+    }
+}
+
+impl<B> Body for RequestBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.project();
+        let frame = ready!(this.inner.poll_frame(cx));
+        let checked = match frame {
+            None => None,
+            Some(Err(_)) => Some(Err(Broken::Client)),
+            Some(Ok(frame)) => Some(checked(frame, this.left)),
+        };
+        if let Some(upload) = this.upload {
+            upload.moved.set(Instant::now());
+            if let Some(Err(broken)) = &checked {
+                upload.broken.set(Some(*broken));
+            }
+        }
+        Poll::Ready(checked)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+fn checked(mut frame: Frame<Bytes>, left: &mut u64) -> Result<Frame<Bytes>, Broken> {
+    if let Some(data) = frame.data_ref() {
+        *left = left
+            .checked_sub(data.len() as u64)
+            .ok_or(Broken::TooLarge)?;
+    } else if let Some(trailers) = frame.trailers_mut() {
+        scrub_request_trailers(trailers);
+    }
+    Ok(frame)
+}

@@ -1,0 +1,119 @@
+//! A response body on its way to a client.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::BoxError;
+use super::fields::scrub_response_trailers;
+use super::pool::{Lane, Sender};
+use crate::context::UpstreamFailure;
+
+/// A response body that gives its connection back when it has ended. Dropped
+/// before that, it closes the connection.
+pub struct ResponseBody<B> {
+    inner: Incoming,
+    connection: Option<(Rc<Lane<B>>, Sender<B>)>,
+    /// When the route's time is over.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B> ResponseBody<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(
+        inner: Incoming,
+        lane: Rc<Lane<B>>,
+        sender: Sender<B>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let mut body = Self {
+            inner,
+            connection: Some((lane, sender)),
+            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+        };
+        body.give_back_at_end();
+        body
+    }
+
+    fn give_back_at_end(&mut self) {
+        if self.inner.is_end_stream() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some((lane, sender)) = self.connection.take() {
+            lane.give_back(sender);
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = UpstreamFailure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamFailure>>> {
+        let this = self.get_mut();
+        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if let Some(deadline) = &mut this.deadline {
+                    ready!(deadline.as_mut().poll(cx));
+                    this.connection = None;
+                    return Poll::Ready(Some(Err(UpstreamFailure::TimedOut)));
+                }
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(match frame {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    scrub_response_trailers(trailers);
+                }
+                this.give_back_at_end();
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "an upstream broke off inside an answer");
+                Some(Err(UpstreamFailure::Failed))
+            }
+            None => {
+                this.give_back();
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
