@@ -33,7 +33,12 @@ metrics! {
     describe_counter DIRECTORY_READS = "directory_reads_total", Count, "Reads of single records from the key store; the label `outcome` is found, absent, tampered, failed or `over_budget`.";
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
+    describe_gauge JOURNAL_BACKLOG_BYTES = "journal_backlog_bytes", Bytes, "Usage of this process that is in its journal and not yet stored.";
+    describe_counter JOURNAL_DAMAGED = "journal_damaged_total", Count, "Stretches of damaged bytes that were stepped over in usage journals.";
     describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";
+    describe_counter USAGE_DROPPED = "usage_dropped_total", Count, "Decided requests of known keys that found no room in the usage journal.";
+    describe_counter USAGE_STORED = "usage_stored_total", Count, "Usage events that were stored, once each.";
+    describe_counter USAGE_SINK_FAILURES = "usage_sink_failures_total", Count, "Failed attempts to store usage.";
 }
 
 #[cfg(test)]

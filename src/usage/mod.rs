@@ -10,5 +10,9 @@ pub mod event;
 pub mod journal;
 pub mod recorder;
 pub mod refusals;
+#[cfg(feature = "edge")]
+pub mod shipper;
+#[cfg(feature = "edge")]
+pub mod sink;
 
 pub use config::Config;

@@ -40,6 +40,8 @@ pub struct Journal {
     durability: Durability,
     max_bytes: u64,
     readers: Vec<Reader<Files>>,
+    /// The reader that the next batch begins with.
+    turn: usize,
     writers: Arc<[Arc<Shared<Files>>]>,
     budget: Arc<Budget>,
     /// Directories that could not be read; each is told of once.
@@ -122,6 +124,7 @@ impl Journal {
             durability,
             max_bytes,
             readers: opened.iter().cloned().map(Reader::new).collect(),
+            turn: 0,
             writers: opened,
             budget,
             unreadable: Mutex::default(),
@@ -149,7 +152,10 @@ impl Journal {
     /// the batch before; and its counts.
     pub fn next_batch(&mut self, limit: usize) -> Batch {
         let mut events = Vec::new();
-        for reader in &mut self.readers {
+        // Another one first each time, so that a busy one keeps nobody waiting.
+        self.turn = (self.turn + 1) % self.readers.len().max(1);
+        let (later, first) = self.readers.split_at_mut(self.turn);
+        for reader in first.iter_mut().chain(later) {
             reader.read(limit, &mut events);
         }
         // Counted after reading: whatever was read has been decided.
