@@ -17,9 +17,13 @@
 //! extensions hold a [`Refused`]; the inner service's errors pass untouched.
 
 pub mod auth;
+pub mod rate_limit;
+pub mod usage;
 
 mod arrival;
 
 pub use crate::context::{Identity, Refused, RequestContext};
 pub use arrival::ClientAddress;
 pub use auth::ApiKeyAuthLayer;
+pub use rate_limit::{RateLimitLayer, RateLimitRefusalsLayer};
+pub use usage::{RefusalUsageLayer, UsageLayer};
