@@ -1,6 +1,6 @@
 //! What no section can know alone.
 
-use super::{Config, Purpose};
+use super::{Config, Purpose, schema};
 use crate::route::RouteTable;
 use crate::setting::Invalid;
 
@@ -10,6 +10,14 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
         let problem = "is the address of the traffic, `server.listen`: choose another port";
         found.push(Invalid::new("health.listen", problem));
     }
+    for route in &config.routes {
+        if !config.upstreams.contains_key(&route.upstream) {
+            found.push(Invalid::new(
+                format!("routes.{}.upstream", route.name),
+                unknown_upstream(&route.upstream, config),
+            ));
+        }
+    }
     match RouteTable::from_config(&config.routes) {
         Ok(_) => {}
         Err(conflicts) => found.extend(conflicts),
@@ -17,5 +25,12 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
     if config.routes.is_empty() && purpose == Purpose::Serve {
         let problem = "there is none, so nothing would be served: add a [[routes]]";
         found.push(Invalid::new("routes", problem));
+    }
+}
+
+fn unknown_upstream(name: &str, config: &Config) -> String {
+    match schema::nearest(name, config.upstreams.keys().map(String::as_str)) {
+        Some(meant) => format!("there is no upstream `{name}`; did you mean `{meant}`?"),
+        None => format!("there is no upstream `{name}`: add [upstreams.{name}] with its target"),
     }
 }

@@ -21,6 +21,21 @@ impl Effective {
         self.settings.insert(name.to_owned(), defaults.into());
     }
 
+    /// Adds one upstream: the defaults of any, under what was written.
+    pub(super) fn upstream(&mut self, name: &str, example: &Table, written: &Table) {
+        let mut upstream = example.clone();
+        // The one key of the example that is no default.
+        upstream.remove("target");
+        overlay(&mut upstream, written);
+        let upstreams = self
+            .settings
+            .entry("upstreams")
+            .or_insert_with(|| Table::new().into());
+        if let Value::Table(upstreams) = upstreams {
+            upstreams.insert(name.to_owned(), upstream.into());
+        }
+    }
+
     /// Adds one route, as it was written.
     pub(super) fn route(&mut self, written: Table) {
         let routes = self

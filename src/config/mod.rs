@@ -17,12 +17,15 @@ pub use effective::Effective;
 pub use environment::{Environment, Process};
 pub use schema::{QUICKSTART, REFERENCE};
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
+use crate::middleware::auth;
+use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
 use crate::setting::Invalid;
 use crate::{directory, limiter, repository, server, telemetry, usage};
@@ -47,10 +50,12 @@ pub struct Config {
     pub log: telemetry::Config,
     pub server: server::Config,
     pub health: HealthConfig,
+    pub auth: auth::Config,
     pub keys: repository::Config,
     pub directory: directory::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
     pub routes: Vec<RouteConfig>,
     /// Opens the keyring, when one was given.
     pub password: Option<Password>,

@@ -19,6 +19,8 @@ use super::{
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
+use crate::middleware::auth;
+use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
@@ -117,10 +119,12 @@ impl Reader<'_> {
         let server = self.section("server", server::Config::problems);
         // Any address will do: whether it is free is seen when it is taken.
         let health = self.section("health", |_: &HealthConfig, _, _| {});
+        let auth = self.section("auth", auth::Config::problems);
         let keys = self.section("keys", repository::Config::problems);
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let usage = self.section("usage", usage::Config::problems);
+        let upstreams = self.upstreams();
         let routes = self.routes();
         self.refuse_the_rest();
         let password = self.password(data.as_ref(), purpose);
@@ -129,10 +133,12 @@ impl Reader<'_> {
             log: log?,
             server: server?,
             health: health?,
+            auth: auth?,
             keys: keys?,
             directory: directory?,
             limiter: limiter?,
             usage: usage?,
+            upstreams,
             routes,
             password,
         };
@@ -176,6 +182,30 @@ impl Reader<'_> {
                 Table::new()
             }
         }
+    }
+
+    fn upstreams(&mut self) -> BTreeMap<String, UpstreamConfig> {
+        let keys = schema::keys("upstreams").unwrap_or_default();
+        self.take("upstreams")
+            .into_iter()
+            .filter_map(|(name, written)| {
+                let upstream = self.upstream(&name, written, &keys)?;
+                Some((name, upstream))
+            })
+            .collect()
+    }
+
+    fn upstream(&mut self, name: &str, written: Value, keys: &Keys) -> Option<UpstreamConfig> {
+        let shown = format!("upstreams.{name}");
+        let Value::Table(mut written) = written else {
+            let problem = format!("is a section: write [{shown}]");
+            self.found.push(Invalid::new(shown, problem));
+            return None;
+        };
+        let upstream = self.read::<UpstreamConfig>(&shown, keys, &mut written)?;
+        upstream.problems(&shown, &mut self.found);
+        self.effective.upstream(name, &keys.written, &written);
+        Some(upstream)
     }
 
     fn routes(&mut self) -> Vec<RouteConfig> {

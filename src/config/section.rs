@@ -109,13 +109,12 @@ fn unknown(key: &str, known: &Table) -> String {
     if let Some(meant) = schema::nearest(key, known.keys().map(String::as_str)) {
         return format!("unknown; did you mean `{meant}`?");
     }
+    let here: Vec<&str> = known.keys().map(String::as_str).collect();
+    let here = here.join(", ");
     let paths = schema::paths();
-    if let Some(path) = paths
-        .iter()
-        .find(|path| path.rsplit('.').next() == Some(key))
-    {
-        return format!("unknown here; did you mean `{path}`?");
+    let elsewhere = |path: &&String| path.rsplit('.').next() == Some(key);
+    match paths.iter().find(elsewhere) {
+        Some(path) => format!("unknown; `{path}` is a key, the keys here are {here}"),
+        None => format!("unknown; the keys here are {here}"),
     }
-    let known: Vec<&str> = known.keys().map(String::as_str).collect();
-    format!("unknown; the keys here are {}", known.join(", "))
 }

@@ -66,11 +66,38 @@ fn a_route_is_overridden_by_its_name() {
         [[routes]]
         name = "Big-Files"
         upstream = "app"
+
+        [upstreams.app]
+        target = "http://127.0.0.1:9000"
     "#;
     let config = accepted(text, &[("CYPHERON_EDGE__ROUTES__BIG_FILES__TIMEOUT", "5s")]);
     assert_eq!(config.routes[0].timeout, Some(Duration::from_secs(5)));
     let problem = refused(text, &[("CYPHERON_EDGE__ROUTES__SMALL__TIMEOUT", "5s")]);
     assert!(problem.ends_with("no route is named `small`"), "{problem}");
+}
+
+#[test]
+fn an_upstream_is_overridden_or_made_by_its_name() {
+    let text = r#"
+        [upstreams.blue-team]
+        target = "http://127.0.0.1:9000"
+    "#;
+    let config = accepted(
+        text,
+        &[
+            ("CYPHERON_EDGE__UPSTREAMS__BLUE_TEAM__MAX_IDLE", "3"),
+            (
+                "CYPHERON_EDGE__UPSTREAMS__RED__TARGET",
+                "http://127.0.0.1:9001",
+            ),
+        ],
+    );
+    assert_eq!(config.upstreams["blue-team"].max_idle, 3);
+    assert_eq!(
+        config.upstreams["blue-team"].target,
+        "http://127.0.0.1:9000"
+    );
+    assert_eq!(config.upstreams["red"].target, "http://127.0.0.1:9001");
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn an_unknown_key_is_refused_with_what_was_probably_meant() {
         ),
         (
             "[log]\nsink = \"x\"",
-            "log.sink: unknown here; did you mean `usage.sink`?",
+            "log.sink: unknown; `usage.sink` is a key, the keys here are format, level",
         ),
         (
             "[log]\nxyzzy = 1",
@@ -159,19 +159,29 @@ fn serving_takes_the_password_and_working_on_the_stores_does_not() {
 
 #[test]
 fn what_does_not_go_together_is_refused() {
-    let route = |name: &str| format!("[[routes]]\nname = \"{name}\"\nupstream = \"app\"\n");
+    let route = |name: &str| {
+        format!(
+            "[[routes]]\nname = \"{name}\"\nupstream = \"app\"\n\
+             [upstreams.app]\ntarget = \"http://127.0.0.1:1\"\n"
+        )
+    };
+    let second = |name: &str| format!("[[routes]]\nname = \"{name}\"\nupstream = \"app\"\n");
     for (text, expected) in [
         (
             "[health]\nlisten = \"0.0.0.0:8080\"".to_owned(),
             "health.listen: is the address of the traffic",
         ),
         (
-            route("one") + &route("two"),
+            route("one") + &second("two"),
             "routes: the routes `one` and `two` have the same host and path",
         ),
         (
-            route("one") + &route("one"),
+            route("one") + &second("one"),
             "routes: the routes `one` and `one` have the same name",
+        ),
+        (
+            route("one").replace("[upstreams.app]", "[upstreams.apps]"),
+            "routes.one.upstream: there is no upstream `app`; did you mean `apps`?",
         ),
     ] {
         let problems = refused(&text, &[]);
@@ -191,9 +201,13 @@ fn an_edge_without_routes_does_not_serve() {
 }
 
 #[test]
-fn every_problem_of_every_route_is_named_by_the_route() {
+fn every_problem_of_every_upstream_and_route_is_named_by_it() {
     let problems = refused(
         r#"
+            [upstreams.app]
+            target = "https://127.0.0.1"
+            timeout = "5s"
+
             [[routes]]
             name = "orders"
             upstream = "app"
@@ -207,6 +221,8 @@ fn every_problem_of_every_route_is_named_by_the_route() {
         &[],
     );
     for start in [
+        "upstreams.app.target: ",
+        "upstreams.app.timeout: unknown; `routes.*.timeout` is a key, the keys here are connect_timeout, ",
         "routes.orders.paht: unknown; did you mean `path`?",
         "routes.orders.permission: ",
         "routes[1].body_limit: ",

@@ -3,20 +3,35 @@
 use std::fmt;
 
 use cypheron_edge::admin::HealthConfig;
-use cypheron_edge::config::REFERENCE;
+use cypheron_edge::config::{self, Purpose, QUICKSTART, REFERENCE};
+use cypheron_edge::middleware::auth;
+use cypheron_edge::proxy::UpstreamConfig;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
 use cypheron_edge::{directory, limiter, repository, server, telemetry, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::{Table, Value};
 
-use crate::accepted;
+use crate::{accepted, variables};
+
+#[test]
+fn the_quickstart_configuration_is_enough_to_serve() {
+    let variables = variables(&[
+        ("CYPHERON_EDGE__KEYS__STORE", ""),
+        ("CYPHERON_EDGE__USAGE__SINK", ""),
+    ]);
+    let reading = config::parse(QUICKSTART, &variables, Purpose::Serve);
+    assert_eq!(reading.config.err(), None);
+}
 
 #[test]
 fn the_reference_is_what_is_in_effect_when_nothing_is_written() {
     let written = accepted(REFERENCE, &[]);
     let unwritten = accepted(
         r#"
+            [upstreams.app]
+            target = "http://127.0.0.1:9000"
+
             [[routes]]
             name = "orders"
             upstream = "app"
@@ -34,9 +49,11 @@ fn the_reference_has_every_key_and_no_other() {
         ("directory", fields::<directory::Config>()),
         ("server", fields::<server::Config>()),
         ("health", fields::<HealthConfig>()),
+        ("auth", fields::<auth::Config>()),
         ("keys", fields::<repository::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
+        ("upstreams.app", fields::<UpstreamConfig>()),
         ("routes", fields::<RouteConfig>()),
         ("routes.cors", fields::<CorsConfig>()),
         ("usage.journal", fields::<usage::journal::Config>()),
