@@ -94,29 +94,41 @@ impl fmt::Display for Scope {
 
 impl ApiKey {
     /// The associated data of the record's envelope: the scope, then every
-    /// policy field in the order of the struct, each text length-prefixed and
+    /// policy field, each text length-prefixed and
     /// each list count-prefixed (big-endian 32-bit), so that no two different
     /// records share it.
     pub fn associated_data(&self, scope: &Scope) -> Vec<u8> {
+        // Taken apart in full, so that a new field is either sealed or named
+        // here as not.
+        let Self {
+            id,
+            name,
+            key_hash,
+            permissions,
+            rate_limit,
+            created_at,
+            expires_at,
+            is_active,
+            allowed_ips,
+            revision,
+            last_used: _,
+            usage_count: _,
+        } = self;
         let mut data = AssociatedData(Vec::with_capacity(256));
         data.bytes(b"cypheron-edge record 1");
         data.bytes(scope.project.as_bytes());
         data.bytes(scope.database.as_bytes());
         data.bytes(scope.collection.as_bytes());
-        data.bytes(self.id.as_bytes());
-        data.bytes(self.key_hash.as_bytes());
-        data.bytes(self.name.as_str().as_bytes());
-        data.list(&self.permissions, |permission| {
-            permission.as_str().to_owned()
-        });
-        data.bytes(&self.rate_limit.get().to_be_bytes());
-        data.bytes(&self.created_at.as_micros().to_be_bytes());
-        data.list(self.expires_at.as_slice(), |time| {
-            time.as_micros().to_string()
-        });
-        data.bytes(&[u8::from(self.is_active)]);
-        data.list(&self.allowed_ips, IpNet::to_string);
-        data.bytes(&self.revision.to_be_bytes());
+        data.bytes(id.as_bytes());
+        data.bytes(key_hash.as_bytes());
+        data.bytes(name.as_str().as_bytes());
+        data.list(permissions, |permission| permission.as_str().to_owned());
+        data.bytes(&rate_limit.get().to_be_bytes());
+        data.bytes(&created_at.as_micros().to_be_bytes());
+        data.list(expires_at.as_slice(), |time| time.as_micros().to_string());
+        data.bytes(&[u8::from(*is_active)]);
+        data.list(allowed_ips, IpNet::to_string);
+        data.bytes(&revision.to_be_bytes());
         data.0
     }
 }
