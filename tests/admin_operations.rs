@@ -9,19 +9,25 @@
 mod desk;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cypheron_edge::admin::keyring::{KeyringUnavailable, describe, init, load};
-use cypheron_edge::admin::{Action, Changes, Envelope, KeyRef, NewKey, OperationError, Operations};
+use cypheron_edge::admin::{
+    Action, Changes, Envelope, KeyRef, NewKey, OperationError, Operations, SinkAuditLog,
+};
 use cypheron_edge::crypto::Password;
 use cypheron_edge::crypto::Suite;
 use cypheron_edge::crypto::keyring::KeyringError;
+use cypheron_edge::database::DatabaseManager;
 use cypheron_edge::key::{ApiKey, Sealed};
 use cypheron_edge::repository::{ApiKeyRepository, Filter, Found, RepositoryError, StoredKey};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{TokenDigest, Value};
+use cypheron_edge::usage::sink::SqliteSink;
 use desk::{COLLECTION, Desk, KEYRING, NOW, new_key, password};
+use rusqlite::Connection;
 
 fn id(key: &ApiKey) -> KeyRef {
     KeyRef::Id(key.id)
@@ -475,4 +481,33 @@ async fn a_write_overtaken_by_another_one_is_made_on_top_of_it() {
     assert_eq!(envelope(&operations, &key).await, OPENS);
     let gone = desk.repository.delete(&key.key_hash, 1).await;
     assert!(matches!(gone, Err(RepositoryError::Conflict { .. })));
+}
+
+#[tokio::test]
+async fn the_audit_log_lies_beside_the_usage() {
+    let desk = Desk::new();
+    let directory = tempfile::tempdir().unwrap();
+    let databases = DatabaseManager::open_embedded(directory.path()).unwrap();
+    let sink = SqliteSink::new(&databases, desk.clock.clone());
+    let operations = Operations {
+        audit: Arc::new(SinkAuditLog::new(Arc::new(sink))),
+        ..desk.operations()
+    };
+    let key = operations.create(new_key("checkout")).await.unwrap().key;
+    operations.update(&id(&key), &limit(5)).await.unwrap();
+
+    let file = Connection::open(directory.path().join("usage.db")).unwrap();
+    let mut rows = file
+        .prepare("SELECT actor, action, key_id, revision, detail FROM audit_log ORDER BY revision")
+        .unwrap();
+    let rows = rows
+        .query_map([], |row| row.try_into())
+        .unwrap()
+        .collect::<Result<Vec<(String, String, String, i64, String)>, _>>()
+        .unwrap();
+    let row = |action: &str, revision, detail: &str| {
+        let (actor, id) = ("tester".to_owned(), key.id.to_string());
+        (actor, action.to_owned(), id, revision, detail.to_owned())
+    };
+    assert_eq!(rows, [row("create", 1, ""), row("update", 2, "rate_limit")]);
 }

@@ -5,10 +5,15 @@
 //! log nothing is issued, changed or revealed. Only taking access away goes on:
 //! it must not wait for anything.
 
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::usage::sink::{AuditRow, UsageSink};
 
 /// What an operator did, or set out to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,4 +66,37 @@ pub struct AuditUnavailable(pub String);
 pub trait AuditLog: Send + Sync + 'static {
     /// Stores the entry durably.
     fn record(&self, entry: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>>;
+}
+
+/// The audit log beside the usage.
+#[derive(Clone)]
+pub struct SinkAuditLog(Arc<dyn UsageSink>);
+
+impl SinkAuditLog {
+    pub const fn new(sink: Arc<dyn UsageSink>) -> Self {
+        Self(sink)
+    }
+}
+
+impl AuditLog for SinkAuditLog {
+    fn record(&self, entry: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>> {
+        let row = AuditRow {
+            at: entry.at,
+            actor: entry.actor,
+            action: entry.action.as_str().to_owned(),
+            key_id: entry.key_id,
+            revision: entry.revision,
+            detail: entry.detail,
+        };
+        let stored = self.0.audit(row);
+        stored
+            .map(|stored| stored.map_err(|error| AuditUnavailable(error.to_string())))
+            .boxed()
+    }
+}
+
+impl fmt::Debug for SinkAuditLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SinkAuditLog")
+    }
 }

@@ -10,7 +10,7 @@ mod id;
 pub mod keyring;
 mod operations;
 
-pub use audit::{Action, AuditEntry, AuditLog, AuditUnavailable};
+pub use audit::{Action, AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 pub use health::{Health, HealthConfig, serve_health};
 pub use operations::{
     Changes, Created, Envelope, KeyRef, NewKey, OperationError, Operations, Revoked, Rewrap,
