@@ -1,4 +1,11 @@
 //! The master key, and what is wrapped under it.
+//!
+//! The wrapping key and the MAC key are HKDF-SHA-256 (RFC 5869) of the master
+//! key, without salt, their labels as info. The associated data of a wrap is
+//! the wrapping label, keyring id, collection, role, owner (a slot's or key's
+//! id, a generation's character), suite and public key, the last two empty
+//! where there are none, each with its length before it as four bytes,
+//! big-endian.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -40,7 +47,7 @@ pub(super) enum Role<'a> {
 }
 
 impl Place<'_> {
-    /// The associated data: every part length-prefixed (big-endian 32-bit).
+    /// The associated data.
     fn bytes(&self) -> Vec<u8> {
         let generation;
         let (role, owner, suite, public_key): (_, &[u8], _, &[u8]) = match &self.role {
