@@ -1,9 +1,15 @@
 //! The command line's shape.
 
+mod keys;
+
+pub(super) use keys::{Changes, Key, Keys, Listing, NewKey, TokenOutput};
+
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::crypto::Suite;
 
 /// An edge authentication proxy for API keys.
 #[derive(Debug, Parser)]
@@ -21,6 +27,41 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Check the configuration and print what is in effect, secrets redacted
     Check,
+    /// Issue keys and change them
+    #[command(subcommand)]
+    Keys(Keys),
+    /// The secret keys that records are sealed with
+    #[command(subcommand)]
+    Keyring(Keyring),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Keyring {
+    /// Make a keyring, opened by `PQ_ENCRYPTION_PASSWORD`, where there is none
+    Init {
+        /// What records are sealed with
+        #[arg(long, default_value = Suite::default().name(), value_parser = suite)]
+        suite: Suite,
+    },
+    /// Show what is in it: no secrets, no password needed
+    Show(Output),
+    /// Seal every record that is not sealed with the primary key again
+    Rewrap,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn suite(name: &str) -> Result<Suite, String> {
+    let mut suites = Suite::ALL.iter().copied();
+    suites.find(|suite| suite.name() == name).ok_or_else(|| {
+        let all: Vec<_> = Suite::ALL.iter().map(|suite| suite.name()).collect();
+        format!("this build has {}", all.join(", "))
+    })
 }
 
 fn version() -> &'static str {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::app::OpenError;
 use crate::config::Problems;
 
 /// Why a command failed.
@@ -18,6 +19,10 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    pub(super) fn refused(why: impl fmt::Display) -> Self {
+        Self::Refused(vec![why.to_string()])
+    }
+
     pub(super) fn failed(why: impl fmt::Display) -> Self {
         Self::Failed(why.to_string())
     }
@@ -42,6 +47,16 @@ impl Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Self::Refused(problems.0.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        if error.is_configuration() {
+            Self::refused(error)
+        } else {
+            Self::failed(error)
+        }
     }
 }
 

@@ -7,15 +7,24 @@
 mod arguments;
 mod check;
 mod failure;
+mod keyring;
+mod keys;
+mod table;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde::Serialize;
 
 use arguments::{Arguments, Command};
 use failure::Failure;
+
+use crate::clock::Clock;
+use crate::config::{Config, Process, Purpose};
+use crate::telemetry;
 
 /// Runs one command.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -28,23 +37,58 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut out = std::io::stdout().lock();
-    let done = dispatch(&arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    let mut err = std::io::stderr();
+    let mut streams = Streams {
+        out: &mut out,
+        err: &mut err,
+    };
+    let done = dispatch(&arguments, &mut streams).and_then(|()| Ok(streams.out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let mut err = std::io::stderr().lock();
             for line in failure.lines() {
                 // why: as above.
-                let _ = writeln!(err, "error: {line}");
+                let _ = writeln!(streams.err, "error: {line}");
             }
             failure.exit_code()
         }
     }
 }
 
-fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+/// Where a command writes: `out` is for programs, `err` for people.
+struct Streams<'a> {
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let file = arguments.config.as_deref();
     match &arguments.command {
-        Command::Check => check::run(file, out),
+        Command::Check => check::run(file, streams.out),
+        Command::Keys(command) => on_stores(file, async |config, clock| {
+            keys::run(command, config, clock, streams).await
+        }),
+        Command::Keyring(command) => on_stores(file, async |config, clock| {
+            keyring::run(command, config, clock, streams).await
+        }),
     }
+}
+
+/// Runs a command on the stores, with its log on the standard error.
+fn on_stores(
+    file: Option<&Path>,
+    command: impl AsyncFnOnce(&Config, &Clock) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let config = Config::load(file, &Process, Purpose::Operate)?;
+    telemetry::install_logging(&config.log).map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format_args!("no runtime can be started: {error}")))?;
+    runtime.block_on(command(&config, &Clock::system()))
+}
+
+fn write_json(value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    Ok(writeln!(out)?)
 }

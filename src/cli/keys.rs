@@ -1,0 +1,192 @@
+//! `keys`
+
+mod show;
+mod token;
+
+use super::Streams;
+use super::arguments::{Changes, Key, Keys, Listing, NewKey, Output, TokenOutput};
+use super::failure::Failure;
+use crate::admin::{self, KeyRef, OperationError, Operations};
+use crate::app::{self, Need};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::repository::{Filter, RepositoryError};
+
+use token::TokenPlace;
+
+/// Runs one of the commands.
+pub(super) async fn run(
+    command: &Keys,
+    config: &Config,
+    clock: &Clock,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let need = match command {
+        Keys::Create(_) | Keys::Update(_) | Keys::Rotate { .. } | Keys::Reveal { .. } => Need::Open,
+        Keys::Show(_) | Keys::Revoke(_) => Need::OpenIfPossible,
+        Keys::List(_) | Keys::Delete(_) => Need::Nothing,
+    };
+    let operations = app::operations(config, clock, need).await?;
+    let mut handler = Handler {
+        operations,
+        streams,
+    };
+    match command {
+        Keys::Create(new) => handler.create(new).await,
+        Keys::List(listing) => handler.list(listing).await,
+        Keys::Show(key) => handler.show(&key.key, key.output).await,
+        Keys::Update(changes) => handler.update(changes).await,
+        Keys::Rotate {
+            key,
+            overlap,
+            token,
+            output,
+        } => handler.rotate(key, *overlap, token, *output).await,
+        Keys::Revoke(key) => handler.revoke(&key.key, key.output).await,
+        Keys::Delete(key) => handler.delete(&key.key, key.output).await,
+        Keys::Reveal { key, token } => handler.reveal(key, token).await,
+    }
+}
+
+struct Handler<'a, 'b> {
+    operations: Operations,
+    streams: &'a mut Streams<'b>,
+}
+
+impl Handler<'_, '_> {
+    async fn create(&mut self, new: &NewKey) -> Result<(), Failure> {
+        let place = TokenPlace::prepare(&new.token)?;
+        let now = self.operations.clock.wall();
+        let request = admin::NewKey {
+            name: new.name.clone(),
+            permissions: new.permissions.clone(),
+            rate_limit: new.rate_limit,
+            expires_at: new.expiry.moment(now),
+            allowed_ips: new.allowed_ips.clone(),
+            recoverable: new.recoverable,
+        };
+        match self.operations.create(request).await {
+            Ok(created) => token::deliver(&created, place, new.output, self.streams),
+            Err(error) => {
+                place.withdraw();
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn list(&mut self, listing: &Listing) -> Result<(), Failure> {
+        let filter = Filter {
+            name: listing.name.clone(),
+            active: match (listing.active, listing.inactive) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            },
+        };
+        let page = self.operations.all(&filter).await?;
+        for damaged in &page.damaged {
+            writeln!(self.streams.err, "warning: {damaged}")?;
+        }
+        show::listing(&page.keys, listing.output, self.streams.out)
+    }
+
+    async fn show(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
+        let shown = self.operations.show(&key.reference()).await?;
+        show::one(&shown, output, self.streams.out)
+    }
+
+    async fn update(&mut self, arguments: &Changes) -> Result<(), Failure> {
+        let now = self.operations.clock.wall();
+        let reference = arguments.key.reference();
+        let changes = arguments.changes(now);
+        let key = self.operations.update(&reference, &changes).await?;
+        self.say(format_args!(
+            "key {} now has revision {}",
+            key.id, key.revision
+        ))?;
+        self.json(&show::KeyView::of(&key), arguments.output)
+    }
+
+    async fn rotate(
+        &mut self,
+        key: &Key,
+        overlap: std::time::Duration,
+        token: &TokenOutput,
+        output: Output,
+    ) -> Result<(), Failure> {
+        let place = TokenPlace::prepare(token)?;
+        match self.operations.rotate(&key.reference(), overlap).await {
+            Ok(rotation) => {
+                let old = &rotation.predecessor;
+                if let Some(end) = old.expires_at {
+                    self.say(format_args!("key {} ends at {end}", old.id))?;
+                }
+                token::deliver(&rotation.successor, place, output, self.streams)
+            }
+            Err(error) => {
+                place.withdraw();
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn revoke(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
+        let revoked = self.operations.revoke(&key.reference()).await?;
+        let id = revoked.key.id;
+        match (revoked.already, revoked.sealed) {
+            (true, _) => self.say(format_args!("key {id} was revoked already"))?,
+            (false, true) => self.say(format_args!("key {id} is revoked"))?,
+            (false, false) => self.say(format_args!(
+                "key {id} is revoked, for good: without the keyring it could not be sealed so"
+            ))?,
+        }
+        self.json(&show::KeyView::of(&revoked.key), output)
+    }
+
+    async fn delete(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
+        let deleted = self.operations.delete(&key.reference()).await?;
+        self.say(format_args!("key {} is deleted", deleted.id))?;
+        self.json(&show::KeyView::of(&deleted), output)
+    }
+
+    async fn reveal(&mut self, key: &Key, token: &TokenOutput) -> Result<(), Failure> {
+        let place = TokenPlace::prepare(token)?;
+        match self.operations.reveal(&key.reference()).await {
+            Ok(token) => place.put(token.expose(), self.streams.out),
+            Err(error) => {
+                place.withdraw();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Tells people what was done.
+    fn say(&mut self, what: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+        Ok(writeln!(self.streams.err, "{what}")?)
+    }
+
+    fn json(&mut self, view: &impl serde::Serialize, output: Output) -> Result<(), Failure> {
+        if output.json {
+            super::write_json(view, self.streams.out)?;
+        }
+        Ok(())
+    }
+}
+
+impl Key {
+    fn reference(&self) -> KeyRef {
+        KeyRef::from(self.selector.as_str())
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NoChange => Self::refused(error),
+            OperationError::Repository(RepositoryError::Conflict { .. }) => {
+                Self::failed(format_args!("{error}: try again"))
+            }
+            error => Self::failed(error),
+        }
+    }
+}
