@@ -2,8 +2,9 @@
 //!
 //! `schema.sql` is its layout. Statements run on threads of the store's own,
 //! reads apart from writes, so that a read never waits for another process's
-//! write. A record that cannot be read is [`RepositoryError::Damaged`] when it
-//! is asked for, and named in a listing beside the good ones.
+//! write. A record that cannot be read is
+//! [damaged](super::RepositoryError::Damaged) when it is asked for, and named in
+//! a listing beside the good ones.
 
 mod feed;
 mod file;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use rusqlite::types::Value;
 use rusqlite::{
     Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params,
+    params_from_iter,
 };
 use uuid::Uuid;
 
@@ -105,22 +107,12 @@ pub(super) fn create(
              expires_at, is_active, allowed_ips, revision, updated_at, sealed, last_used, \
              usage_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
-        .execute(params![
-            key.key_hash.to_string(),
-            key.id.to_string(),
-            key.name.as_str(),
-            row::list(&key.permissions),
-            key.rate_limit,
-            key.created_at.as_micros(),
-            key.expires_at.map(Timestamp::as_micros),
-            key.is_active,
-            row::list(&key.allowed_ips),
-            signed(key.revision),
-            now.as_micros(),
-            sealed,
-            key.last_used.map(Timestamp::as_micros),
-            signed(key.usage_count),
-        ])?;
+        .execute(params_from_iter(
+            written(key, sealed, now).into_iter().chain([
+                key.last_used.map(Timestamp::as_micros).into(),
+                signed(key.usage_count).into(),
+            ]),
+        ))?;
     Ok(())
 }
 
@@ -140,21 +132,26 @@ pub(super) fn update(
              created_at = ?6, expires_at = ?7, is_active = ?8, allowed_ips = ?9, revision = ?10, \
              updated_at = ?11, sealed = ?12 WHERE key_hash = ?1",
         )?
-        .execute(params![
-            hash,
-            key.id.to_string(),
-            key.name.as_str(),
-            row::list(&key.permissions),
-            key.rate_limit,
-            key.created_at.as_micros(),
-            key.expires_at.map(Timestamp::as_micros),
-            key.is_active,
-            row::list(&key.allowed_ips),
-            signed(key.revision),
-            now.as_micros(),
-            sealed,
-        ])?;
+        .execute(params_from_iter(written(key, sealed, now)))?;
     Ok(transaction.commit()?)
+}
+
+/// The columns of a policy write, in the order of the statements above.
+fn written(key: &ApiKey, sealed: &[u8], now: Timestamp) -> [Value; 12] {
+    [
+        key.key_hash.to_string().into(),
+        key.id.to_string().into(),
+        key.name.as_str().to_owned().into(),
+        row::list(&key.permissions).into(),
+        key.rate_limit.get().into(),
+        key.created_at.as_micros().into(),
+        key.expires_at.map(Timestamp::as_micros).into(),
+        key.is_active.into(),
+        row::list(&key.allowed_ips).into(),
+        signed(key.revision).into(),
+        now.as_micros().into(),
+        sealed.to_owned().into(),
+    ]
 }
 
 pub(super) fn delete(
