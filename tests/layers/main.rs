@@ -2,5 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod auth;
 mod directory;
+mod rate_limit;
+mod readiness;
 mod support;
+mod usage;

@@ -1,5 +1,7 @@
 //! A key store in memory that can be held, broken and edited, and keys for it.
 
+pub(crate) mod edge;
+pub(crate) mod recorder;
 pub(crate) mod store;
 
 use std::num::NonZeroU32;

@@ -1,0 +1,311 @@
+//! Who gets in, who does not, and what each is told.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cypheron_edge::clock::Timestamp;
+use cypheron_edge::middleware::{ClientAddress, Identity, Refused, RequestContext};
+use cypheron_edge::permission::Required;
+use cypheron_edge::refusal::Refusal;
+use cypheron_edge::route::{Access, RequiredPermissions, Route};
+use cypheron_edge::secret::Secret;
+use cypheron_edge::token::{GenerationKeys, TokenKeys};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::edge::Edge;
+use crate::support::mint;
+
+/// Answers with the name of the key, and what it was sent.
+async fn whoami(request: Request<()>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let context = request.extensions().get::<RequestContext>().unwrap();
+    let name = context
+        .identity
+        .key()
+        .map_or("nobody", |key| key.name.as_str());
+    let mut response = Response::new(Full::from(name.to_owned()));
+    *response.headers_mut() = request.headers().clone();
+    Ok(response)
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    refused: Option<Refused>,
+    body: String,
+}
+
+impl Answer {
+    fn refusal(&self) -> Option<Refusal> {
+        self.refused.as_ref().map(|refused| refused.refusal)
+    }
+}
+
+async fn ask(edge: &Edge, request: Request<()>) -> Answer {
+    ask_through(edge.auth().layer(service_fn(whoami)), request).await
+}
+
+async fn ask_through<S, R>(service: S, request: Request<()>) -> Answer
+where
+    S: Service<Request<()>, Response = Response<R>, Error = Infallible>,
+    R: http_body::Body<Data = Bytes, Error = Infallible>,
+{
+    let (head, body) = service.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: head.status,
+        refused: head.extensions.get().cloned(),
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+fn request() -> http::request::Builder {
+    Request::get("/").header("x-request-id", "r-1")
+}
+
+fn with_token(token: &str) -> Request<()> {
+    let bearer = format!("Bearer {token}");
+    request().header("authorization", bearer).body(()).unwrap()
+}
+
+fn required(text: &str) -> Required {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_key_gets_in_and_its_token_goes_no_further() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    for _ in 0..2 {
+        let answer = ask(&edge, with_token(&token)).await;
+        assert_eq!((answer.status, &*answer.body), (StatusCode::OK, "test"));
+        assert!(!answer.headers.contains_key("authorization"));
+    }
+    assert_eq!(edge.store.reads(), 1);
+}
+
+#[tokio::test]
+async fn every_refusal_says_what_a_client_may_know() {
+    let edge = Edge::new();
+    let expired = edge.issue(|key| key.expires_at = Some(Timestamp::EPOCH));
+    let elsewhere = edge.issue(|key| key.allowed_ips = vec!["192.0.2.0/24".parse().unwrap()]);
+    let inactive = edge.issue(|key| key.is_active = false);
+    for (token, status, slug, refusal) in [
+        ("", 401, "token-missing", Refusal::TokenMissing),
+        (
+            "cyk_live_0",
+            401,
+            "token-malformed",
+            Refusal::TokenMalformed,
+        ),
+        (&mint().0, 401, "key-invalid", Refusal::KeyUnknown),
+        (&expired, 401, "key-invalid", Refusal::KeyExpired),
+        (&inactive, 401, "key-invalid", Refusal::KeyInactive),
+        (&elsewhere, 403, "address-denied", Refusal::AddressDenied),
+    ] {
+        let answer = ask(&edge, with_token(token)).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.refusal()),
+            (status, Some(refusal))
+        );
+        let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(problem["type"], format!("urn:cypheron-edge:problem:{slug}"));
+        assert_eq!(problem["request_id"], "r-1");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let challenge = answer.headers.get("www-authenticate");
+        assert_eq!(challenge.is_some(), status == 401);
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_an_answer_tells_whether_a_key_exists() {
+    let edge = Edge::new();
+    let expired = edge.issue(|key| key.expires_at = Some(Timestamp::EPOCH));
+    let inactive = edge.issue(|key| key.is_active = false);
+    let tampered = edge.issue(|_| {});
+    edge.store.put_sealed(
+        crate::support::key(crate::support::hash_of(&tampered)),
+        b"edited",
+    );
+    let unknown = ask(&edge, with_token(&mint().0)).await;
+    for token in [expired, inactive, tampered] {
+        let answer = ask(&edge, with_token(&token)).await;
+        assert_ne!(answer.refusal(), unknown.refusal());
+        assert_eq!(answer.body, unknown.body);
+        assert_eq!(answer.headers, unknown.headers);
+        assert_eq!(answer.status, unknown.status);
+    }
+}
+
+#[tokio::test]
+async fn a_forged_token_costs_no_read() {
+    let edge = Edge::new();
+    let generation = |tag| GenerationKeys {
+        generation: b'0',
+        index: Secret::new([1; 32]),
+        tag: Secret::new([tag; 32]),
+    };
+    let forger = TokenKeys::new(&[generation(9)]).unwrap();
+    for _ in 0..100 {
+        let token = crate::support::token_format().mint(&forger).unwrap();
+        let answer = ask(&edge, with_token(token.expose())).await;
+        assert_eq!(answer.refusal(), Some(Refusal::KeyUnknown));
+    }
+    assert_eq!(edge.store.reads(), 0);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_not_the_clients_fault() {
+    let edge = Edge::new();
+    edge.store.fails(true);
+    let answer = ask(&edge, with_token(&mint().0)).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn a_public_route_asks_for_nothing_and_takes_the_token_off() {
+    let edge = Edge::new();
+    let public = Route {
+        access: Access {
+            public: true,
+            ..Access::default()
+        },
+        ..Route::default()
+    };
+    for token in [edge.issue(|_| {}), "cyk_live_nonsense".to_owned()] {
+        let mut request = with_token(&token);
+        request
+            .extensions_mut()
+            .insert(context(&edge, public.clone()));
+        let answer = ask(&edge, request).await;
+        assert_eq!(answer.body, "nobody");
+        assert!(!answer.headers.contains_key("authorization"));
+    }
+    assert_eq!(edge.store.reads(), 0);
+}
+
+fn context(edge: &Edge, route: Route) -> RequestContext {
+    let now = edge.clock.now();
+    RequestContext {
+        received: now,
+        client: None,
+        peer: None,
+        request_id: cypheron_edge::context::RequestId::generate(now.wall),
+        route: Arc::new(route),
+        identity: Identity::ANONYMOUS,
+    }
+}
+
+#[tokio::test]
+async fn a_route_asks_for_a_permission_by_method() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    let route = Route {
+        access: Access {
+            required: RequiredPermissions {
+                otherwise: Some(required("orders:write")),
+                by_method: vec![(Method::GET, required("orders:read"))],
+            },
+            ..Access::default()
+        },
+        ..Route::default()
+    };
+    for (method, refusal) in [
+        (Method::GET, None),
+        (Method::HEAD, None),
+        (Method::POST, Some(Refusal::PermissionDenied)),
+    ] {
+        let mut request = with_token(&token);
+        *request.method_mut() = method.clone();
+        request
+            .extensions_mut()
+            .insert(context(&edge, route.clone()));
+        assert_eq!(ask(&edge, request).await.refusal(), refusal, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_may_require_a_permission_of_its_own() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    for (permission, refusal) in [
+        ("orders:read", None),
+        ("orders:write", Some(Refusal::PermissionDenied)),
+    ] {
+        let alone = edge.auth().require(required(permission));
+        let service = alone.layer(service_fn(whoami));
+        let answer = ask_through(service, with_token(&token)).await;
+        assert_eq!(answer.refusal(), refusal);
+        // Inside of another one, the key is already known.
+        let inside = edge.auth().layer(alone.layer(service_fn(whoami)));
+        let answer = ask_through(inside, with_token(&token)).await;
+        assert_eq!(answer.refusal(), refusal);
+    }
+}
+
+#[tokio::test]
+async fn a_request_may_say_what_it_requires_and_where_it_comes_from() {
+    let edge = Edge::new();
+    let token = edge.issue(|key| key.allowed_ips = vec!["2001:db8::/32".parse().unwrap()]);
+    for (permission, address, refusal) in [
+        ("orders:read", "2001:db8::1", None),
+        ("orders:read", "2001:db9::1", Some(Refusal::AddressDenied)),
+        (
+            "orders:write",
+            "2001:db8::1",
+            Some(Refusal::PermissionDenied),
+        ),
+    ] {
+        let mut request = with_token(&token);
+        let address: IpAddr = address.parse().unwrap();
+        request.extensions_mut().insert(ClientAddress(address));
+        request.extensions_mut().insert(required(permission));
+        assert_eq!(ask(&edge, request).await.refusal(), refusal);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_a_known_key_says_whose_it_was_inside_the_process_only() {
+    let edge = Edge::new();
+    let token = edge.issue(|key| key.expires_at = Some(Timestamp::EPOCH));
+    let answer = ask(&edge, with_token(&token)).await;
+    let refused = answer.refused.unwrap();
+    assert_eq!(refused.identity.key().unwrap().name.as_str(), "test");
+    assert!(!answer.body.contains("test"));
+}
+
+#[tokio::test]
+async fn tokens_of_a_generation_that_is_not_held_are_unknown_until_it_is() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    let held = edge.keys.load_full();
+    let another = GenerationKeys {
+        generation: b'1',
+        index: Secret::new([3; 32]),
+        tag: Secret::new([4; 32]),
+    };
+    edge.keys
+        .store(Arc::new(TokenKeys::new(&[another]).unwrap()));
+    let answer = ask(&edge, with_token(&token)).await;
+    assert_eq!(answer.refusal(), Some(Refusal::KeyUnknown));
+    assert_eq!(edge.store.reads(), 0);
+    edge.keys.store(held);
+    assert_eq!(ask(&edge, with_token(&token)).await.refusal(), None);
+}
+
+#[tokio::test]
+async fn an_inner_error_passes_untouched() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    let failing = service_fn(|_: Request<()>| async { Err::<Response<Full<Bytes>>, _>("broken") });
+    let mut service = edge.auth().layer(failing);
+    for _ in 0..2 {
+        let ready = service.ready().await.unwrap();
+        assert_eq!(ready.call(with_token(&token)).await.unwrap_err(), "broken");
+    }
+}

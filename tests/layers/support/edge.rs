@@ -1,0 +1,74 @@
+//! What the layers share, over a store in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::directory::{self, Directory};
+use cypheron_edge::key::ApiKey;
+use cypheron_edge::limiter::{self, Limiter};
+use cypheron_edge::middleware::auth::Config;
+use cypheron_edge::middleware::{ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer};
+use cypheron_edge::token::TokenKeys;
+use tokio::runtime::Handle;
+
+use super::store::{Opener, Store};
+use super::{key, mint, token_keys};
+
+pub(crate) struct Edge {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) keys: Arc<ArcSwap<TokenKeys>>,
+    pub(crate) directory: Directory,
+    pub(crate) limiter: Arc<Limiter>,
+}
+
+impl Edge {
+    /// Reads run on the current runtime.
+    pub(crate) fn new() -> Self {
+        let store = Store::new();
+        let clock = Clock::manual(Timestamp::from_micros(1_000_000));
+        clock.advance(Duration::from_secs(1));
+        Self {
+            directory: Directory::new(
+                directory::Config::default(),
+                clock.clone(),
+                Arc::new(store.clone()),
+                Arc::new(Opener::default()),
+                Handle::current(),
+            ),
+            limiter: Arc::new(Limiter::new(limiter::Config::default())),
+            keys: Arc::new(ArcSwap::from_pointee(token_keys())),
+            store,
+            clock,
+        }
+    }
+
+    pub(crate) fn auth(&self) -> ApiKeyAuthLayer {
+        ApiKeyAuthLayer::new(
+            &Config::default(),
+            Arc::clone(&self.keys),
+            self.directory.clone(),
+            self.clock.clone(),
+        )
+        .unwrap()
+    }
+
+    pub(crate) fn limit(&self) -> RateLimitLayer {
+        RateLimitLayer::new(Arc::clone(&self.limiter))
+    }
+
+    pub(crate) fn limit_refusals(&self) -> RateLimitRefusalsLayer {
+        RateLimitRefusalsLayer::new(Arc::clone(&self.limiter), self.clock.clone())
+    }
+
+    /// The token of a new key in the store, which `change` was applied to.
+    pub(crate) fn issue(&self, change: impl FnOnce(&mut ApiKey)) -> String {
+        let (token, hash) = mint();
+        let mut key = key(hash);
+        change(&mut key);
+        self.store.put(key, &token);
+        token
+    }
+}
