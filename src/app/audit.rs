@@ -1,66 +1,53 @@
-//! The audit log, kept in the usage database.
+//! The audit log of operators' commands.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use crate::admin::{AuditEntry, AuditLog, AuditUnavailable};
+use crate::admin::{AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 use crate::clock::Clock;
 use crate::database::DatabaseManager;
-use crate::usage::sink::{AuditRow, SqliteSink, UsageSink};
+use crate::usage::sink::SqliteSink;
 
-/// Opens the database when there is something to record: taking access away
-/// goes on without it.
+/// The audit log in the usage database, which is opened when there is something
+/// to record: taking access away goes on without it.
 #[derive(Debug)]
-pub(super) struct UsageAudit {
+pub(super) struct LazyAuditLog {
     data_dir: PathBuf,
     clock: Clock,
-    sink: OnceCell<SqliteSink>,
+    log: OnceCell<SinkAuditLog>,
 }
 
-impl UsageAudit {
+impl LazyAuditLog {
     pub(super) fn new(data_dir: PathBuf, clock: Clock) -> Self {
         Self {
             data_dir,
             clock,
-            sink: OnceCell::new(),
+            log: OnceCell::new(),
         }
     }
 
-    async fn open(&self) -> Result<&SqliteSink, AuditUnavailable> {
-        self.sink
-            .get_or_try_init(async || {
-                let data_dir = self.data_dir.clone();
-                let open = move || DatabaseManager::open_embedded(&data_dir);
-                let databases = tokio::task::spawn_blocking(open)
-                    .await
-                    .map_err(|error| AuditUnavailable(error.to_string()))?
-                    .map_err(|error| AuditUnavailable(error.to_string()))?;
-                Ok(SqliteSink::new(&databases, self.clock.clone()))
-            })
-            .await
-    }
-
-    async fn append(&self, entry: AuditEntry) -> Result<(), AuditUnavailable> {
-        let row = AuditRow {
-            at: entry.at,
-            actor: entry.actor,
-            action: entry.action.as_str().to_owned(),
-            key_id: entry.key_id,
-            revision: entry.revision,
-            detail: entry.detail,
-        };
-        let sink = self.open().await?;
-        sink.audit(row)
-            .await
-            .map_err(|error| AuditUnavailable(error.to_string()))
+    async fn open(&self) -> Result<SinkAuditLog, AuditUnavailable> {
+        let data_dir = self.data_dir.clone();
+        let databases =
+            tokio::task::spawn_blocking(move || DatabaseManager::open_embedded(&data_dir))
+                .await
+                .map_err(|error| AuditUnavailable(error.to_string()))?
+                .map_err(|error| AuditUnavailable(error.to_string()))?;
+        let sink = SqliteSink::new(&databases, self.clock.clone());
+        Ok(SinkAuditLog::new(Arc::new(sink)))
     }
 }
 
-impl AuditLog for UsageAudit {
+impl AuditLog for LazyAuditLog {
     fn record(&self, entry: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>> {
-        self.append(entry).boxed()
+        async {
+            let log = self.log.get_or_try_init(|| self.open()).await?;
+            log.record(entry).await
+        }
+        .boxed()
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::audit::UsageAudit;
+use super::audit::LazyAuditLog;
 use crate::admin::keyring::{self, KeyringUnavailable};
 use crate::admin::{Action, AuditEntry, AuditLog as _, AuditUnavailable, Operations, Unlocked};
 use crate::clock::Clock;
@@ -201,8 +201,8 @@ fn make_directory(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn audit_log(config: &Config, clock: &Clock) -> UsageAudit {
-    UsageAudit::new(config.data.dir.clone(), clock.clone())
+fn audit_log(config: &Config, clock: &Clock) -> LazyAuditLog {
+    LazyAuditLog::new(config.data.dir.clone(), clock.clone())
 }
 
 /// Who runs this, as the system knows it; a name from the environment could be

@@ -248,6 +248,7 @@ impl Reader<'_> {
         let known: Vec<&str> = schema::sections().collect();
         for section in self.table.keys() {
             let problem = match schema::nearest(section, known.iter().copied()) {
+                Some("routes") => "unknown section; did you mean [[routes]]?".to_owned(),
                 Some(meant) => format!("unknown section; did you mean [{meant}]?"),
                 None => format!("unknown section; there are {}", known.join(", ")),
             };

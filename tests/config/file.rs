@@ -68,7 +68,20 @@ fn an_unknown_key_is_refused_with_what_was_probably_meant() {
             "[limitter]",
             "limitter: unknown section; did you mean [limiter]?",
         ),
+        (
+            "[[route]]",
+            "route: unknown section; did you mean [[routes]]?",
+        ),
         ("log = 5", "log: is a section: write [log]"),
+        (
+            "upstreams.app = 5",
+            "upstreams.app: is a section: write [upstreams.app]",
+        ),
+        (
+            "[routes]",
+            "routes: is a list of sections: write [[routes]]",
+        ),
+        ("routes = [5]", "routes[0]: is a section: write [[routes]]"),
     ] {
         assert_eq!(refused(text, &[]), expected);
     }
