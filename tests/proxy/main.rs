@@ -1,0 +1,12 @@
+//! The proxy over real sockets: server, ingress and forwarding, with upstreams
+//! that do what a test tells them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bodies;
+mod edge;
+mod failures;
+mod fields;
+mod ingress;
+mod reuse;
+mod wire;
