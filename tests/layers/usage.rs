@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cypheron_edge::context::UpstreamFailure;
 use cypheron_edge::directory::Lookup;
 use cypheron_edge::middleware::usage::RequestBody;
-use cypheron_edge::middleware::{RefusalUsageLayer, Refused, UsageLayer};
+use cypheron_edge::middleware::{Identity, RefusalUsageLayer, Refused, UsageLayer};
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::event::Ended;
 use futures_util::stream;
