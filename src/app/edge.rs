@@ -1,0 +1,282 @@
+//! A running edge: everything started in order, and ended in order.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::error::ServeError;
+use super::operations::{self, COLLECTION};
+use super::stack::Parts;
+use crate::admin::{Health, keyring, serve_health};
+use crate::clock::Clock;
+use crate::config::{Config, Problems};
+use crate::crypto::{Password, PostQuantumEncryption};
+use crate::database::DatabaseManager;
+use crate::directory::{Directory, SealedRecords};
+use crate::key::token_keys;
+use crate::limiter::Limiter;
+use crate::middleware::ApiKeyAuthLayer;
+use crate::proxy::{ClientAddressRule, Upstreams};
+use crate::repository::ApiKeyRepository;
+use crate::route::RouteTable;
+use crate::server::{Running, Server, Stop};
+use crate::telemetry::Metrics;
+use crate::token::TokenKeys;
+use crate::usage::journal::{DataDir, Journal};
+use crate::usage::refusals::Refusals;
+use crate::usage::shipper::Shipper;
+use crate::usage::sink::SqliteSink;
+
+/// An edge that serves. The thread whose runtime started it is the background
+/// thread, and has to keep driving it.
+pub(super) struct Edge {
+    running: Running,
+    stop: Stop,
+    health: Arc<Health>,
+    routing: Routing,
+    shipper: Ending<bool>,
+    probes: Ending<()>,
+    // Given back last: until then the directory is ours.
+    _data: DataDir,
+}
+
+/// What a reload replaces.
+struct Routing {
+    routes: Arc<ArcSwap<RouteTable>>,
+    upstreams: Arc<ArcSwap<Upstreams>>,
+    limiter: Arc<Limiter>,
+}
+
+/// A task that goes on until it is told to end.
+struct Ending<T> {
+    task: JoinHandle<T>,
+    end: oneshot::Sender<()>,
+}
+
+impl<T: Send + 'static> Ending<T> {
+    fn spawn<F>(make: impl FnOnce(oneshot::Receiver<()>) -> F) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (end, ended) = oneshot::channel();
+        Self {
+            task: tokio::spawn(make(ended)),
+            end,
+        }
+    }
+
+    async fn end(self) -> Option<T> {
+        // A task that has ended by itself needs no telling.
+        let _ = self.end.send(());
+        self.task.await.ok()
+    }
+}
+
+impl Edge {
+    pub(super) async fn start(
+        config: &Config,
+        clock: Clock,
+        metrics: Metrics,
+        take_over: bool,
+    ) -> Result<Self, ServeError> {
+        let data = DataDir::claim(&config.data.dir, take_over)?;
+        let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
+        let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
+        let routing = Routing {
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            upstreams: Arc::new(ArcSwap::from_pointee(upstreams)),
+            limiter: Arc::new(Limiter::new(config.limiter.clone())),
+        };
+
+        // Whoever waits for the ports learns at once that they are taken.
+        let server = Server::bind(&config.server)?;
+        let probes = TcpListener::bind(config.health.listen)
+            .await
+            .map_err(|source| ServeError::Health {
+                address: config.health.listen,
+                source,
+            })?;
+
+        let keys = Keys::open(config, &clock).await?;
+        let directory = Directory::new(
+            config.directory.clone(),
+            clock.clone(),
+            Arc::clone(&keys.repository),
+            Arc::new(keys.opener(&clock)),
+            tokio::runtime::Handle::current(),
+        );
+        let auth = ApiKeyAuthLayer::new(
+            &config.auth,
+            Arc::clone(&keys.tokens),
+            directory.clone(),
+            clock.clone(),
+        )?;
+
+        let workers = server.workers();
+        let (journal, writers) = Journal::open(
+            &config.usage.journal,
+            config.usage.client_ip,
+            data.path(),
+            &clock,
+            workers,
+        )?;
+        tracing::info!(
+            instance = %journal.instance(),
+            durability = %journal.durability(),
+            max_bytes = journal.max_bytes(),
+            "the usage journal is open"
+        );
+        let databases = DatabaseManager::open_embedded(data.path())?;
+        let sink = Arc::new(SqliteSink::new(&databases, clock.clone()));
+        let refusals = Refusals::new(workers);
+        let shipper = Shipper::new(
+            journal,
+            refusals.clone(),
+            sink,
+            clock.clone(),
+            &config.usage,
+        );
+
+        let (feed, sink_state) = (directory.clone(), shipper.sink_state());
+        let health = Health::new()
+            .with_part("key_store_feed", move || feed.is_connected())
+            .with_part("usage_sink", move || !sink_state.is_failing());
+        health.keyring_opened();
+        let health = Arc::new(health);
+
+        let parts = Parts {
+            clock,
+            routes: Arc::clone(&routing.routes),
+            upstreams: Arc::clone(&routing.upstreams),
+            client_address: ClientAddressRule::new(
+                config.server.trusted_proxies.clone(),
+                config.server.trusted_hops,
+            ),
+            auth,
+            limiter: Arc::clone(&routing.limiter),
+            writers,
+            refusals,
+        };
+        let address = server.address();
+        tokio::spawn(async move { directory.follow().await });
+        let running = server.start(move |worker| parts.stack(worker))?;
+        tracing::info!(
+            %address,
+            workers,
+            health = %config.health.listen,
+            routes = config.routes.len(),
+            "serving"
+        );
+        Ok(Self {
+            stop: running.stop(),
+            running,
+            shipper: Ending::spawn(|end| shipper.run(ended(end))),
+            probes: Ending::spawn(|end| {
+                serve_health(probes, Arc::clone(&health), metrics, ended(end))
+            }),
+            health,
+            routing,
+            _data: data,
+        })
+    }
+
+    /// Takes routes, upstreams and limits of another configuration into use,
+    /// all of them or, when any is unsound, none.
+    pub(super) fn reload(&self, config: &Config) -> Result<(), Problems> {
+        let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
+        let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
+        // Upstreams first: no route leads to one that is not there yet.
+        self.routing.upstreams.store(Arc::new(upstreams));
+        self.routing.routes.store(Arc::new(routes));
+        self.routing.limiter.reconfigure(config.limiter.clone());
+        Ok(())
+    }
+
+    /// Begins the draining.
+    pub(super) fn drain(&self) {
+        self.health.draining();
+        self.stop.stop();
+    }
+
+    /// Waits for the end of the workers, then stores what they recorded.
+    pub(super) async fn ended(self) -> Result<(), ServeError> {
+        let drained = self.running.ended().await;
+        self.shipper.end().await;
+        self.probes.end().await;
+        let unfinished = drained?.unfinished;
+        if unfinished > 0 {
+            tracing::warn!(unfinished, "connections were cut at the end of the drain");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn ended(end: oneshot::Receiver<()>) {
+    // A sender that is gone says the same.
+    let _ = end.await;
+}
+
+/// The keys of a deployment: where records are, and what opens them.
+struct Keys {
+    repository: Arc<dyn ApiKeyRepository>,
+    encryption: PostQuantumEncryption,
+    tokens: Arc<ArcSwap<TokenKeys>>,
+    password: Password,
+}
+
+impl Keys {
+    async fn open(config: &Config, clock: &Clock) -> Result<Self, ServeError> {
+        let password = operations::password(config)?;
+        let repository = operations::existing(config, clock).await?;
+        let unlocked = operations::unlock(config, &*repository).await?;
+        Ok(Self {
+            repository,
+            encryption: unlocked.encryption,
+            tokens: Arc::new(ArcSwap::from_pointee(unlocked.tokens)),
+            password,
+        })
+    }
+
+    fn opener(&self, clock: &Clock) -> SealedRecords {
+        let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
+        let (repository, password) = (Arc::clone(&self.repository), self.password.clone());
+        let load = move || -> futures_util::future::BoxFuture<'static, ()> {
+            let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
+            let (repository, password) = (Arc::clone(&repository), password.clone());
+            Box::pin(async move {
+                match keyring::load(&*repository, COLLECTION, password).await {
+                    Ok(keyring) => take(&encryption, &tokens, &keyring),
+                    Err(error) => {
+                        tracing::error!(%error, "going on with the keyring that is held");
+                    }
+                }
+            })
+        };
+        SealedRecords::new(
+            self.encryption.clone(),
+            operations::scope(),
+            clock.clone(),
+            load,
+        )
+    }
+}
+
+fn take(
+    encryption: &PostQuantumEncryption,
+    tokens: &ArcSwap<TokenKeys>,
+    keyring: &crate::crypto::Keyring,
+) {
+    if let Err(error) = encryption.replace(keyring) {
+        tracing::error!(%error, "going on with the keyring that is held");
+        return;
+    }
+    if let Some(keys) = token_keys(encryption) {
+        tokens.store(Arc::new(keys));
+    }
+    tracing::info!(version = encryption.version(), "the keyring was reloaded");
+}

@@ -1,0 +1,68 @@
+//! Why an edge did not serve.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::operations::OpenError;
+use crate::config::Problems;
+use crate::database;
+use crate::server::BindError;
+use crate::telemetry::AlreadyInstalled;
+use crate::token::InvalidPrefix;
+use crate::usage::journal::{self, ClaimError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Configuration(#[from] Problems),
+    #[error("data.dir: {0}; stop that one, or take its place with `--take-over`")]
+    InUse(ClaimError),
+    #[error("data.dir: {0}")]
+    Data(ClaimError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Prefix(#[from] InvalidPrefix),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("health.listen: {address} cannot be listened on: {source}")]
+    Health {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
+    #[error(transparent)]
+    Database(#[from] database::OpenError),
+    #[error(transparent)]
+    Telemetry(#[from] AlreadyInstalled),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<ClaimError> for ServeError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::InUse(_) => Self::InUse(error),
+            ClaimError::Io { .. } => Self::Data(error),
+        }
+    }
+}
+
+impl ServeError {
+    /// Whether it is for whoever wrote the configuration to mend.
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::Configuration(_)
+            | Self::InUse(_)
+            | Self::Data(_)
+            | Self::Prefix(_)
+            | Self::Bind(_)
+            | Self::Health { .. }
+            | Self::Database(database::OpenError::Newer { .. })
+            | Self::Journal(journal::OpenError::TooSmall { .. }) => true,
+            Self::Open(error) => error.is_configuration(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `serve`: an edge, until a signal ends it.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::edge::Edge;
+use super::error::ServeError;
+use crate::clock::Clock;
+use crate::config::{Config, Problems};
+use crate::telemetry;
+
+/// Serves until SIGTERM or SIGINT. At SIGHUP, `reload` gives the configuration
+/// anew; one that is refused is logged, and the old one stays.
+pub fn serve(
+    config: &Config,
+    take_over: bool,
+    reload: impl Fn() -> Result<Config, Problems>,
+) -> Result<(), ServeError> {
+    telemetry::install_logging(&config.log)?;
+    let metrics = telemetry::install_metrics()?;
+    super::background()?.block_on(async {
+        let mut signals = Signals::listen()?;
+        let edge = Edge::start(config, Clock::system(), metrics, take_over).await?;
+        loop {
+            match signals.next().await {
+                Wanted::Reload => match reload().and_then(|config| edge.reload(&config)) {
+                    Ok(()) => tracing::info!("routes, upstreams and limits were reloaded"),
+                    Err(problems) => {
+                        for problem in &problems.0 {
+                            tracing::error!(%problem, "the configuration is not reloaded");
+                        }
+                    }
+                },
+                Wanted::Stop => break,
+            }
+        }
+        tracing::info!("draining");
+        edge.drain();
+        edge.ended().await
+    })
+}
+
+/// The signals that a process is sent.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+pub(super) enum Wanted {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    /// From here on they no longer kill.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.terminate.recv() => Wanted::Stop,
+            _ = self.interrupt.recv() => Wanted::Stop,
+            _ = self.hangup.recv() => Wanted::Reload,
+        }
+    }
+}
