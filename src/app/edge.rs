@@ -23,7 +23,7 @@ use crate::middleware::ApiKeyAuthLayer;
 use crate::proxy::{ClientAddressRule, Upstreams};
 use crate::repository::ApiKeyRepository;
 use crate::route::RouteTable;
-use crate::server::{Running, Server, Stop};
+use crate::server::{Connection, Running, Server, Stop};
 use crate::telemetry::Metrics;
 use crate::token::TokenKeys;
 use crate::usage::journal::{DataDir, Journal};
@@ -163,7 +163,10 @@ impl Edge {
         };
         let address = server.address();
         tokio::spawn(async move { directory.follow().await });
-        let running = server.start(move |worker| parts.stack(worker))?;
+        let running = server.start(move |worker| {
+            let stack = parts.stack(worker);
+            move |connection: Connection| stack.for_peer(connection.peer.ip())
+        })?;
         tracing::info!(
             %address,
             workers,

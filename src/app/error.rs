@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::operations::OpenError;
+use crate::admin::OperationError;
 use crate::config::Problems;
 use crate::database;
 use crate::server::BindError;
@@ -21,6 +22,8 @@ pub enum ServeError {
     Data(ClaimError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
     #[error(transparent)]

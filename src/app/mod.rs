@@ -1,6 +1,27 @@
 //! The only wiring: which implementation stands behind each trait.
 
 mod audit;
+mod edge;
+mod error;
 mod operations;
+mod quickstart;
+mod serve;
+mod stack;
 
+pub use error::ServeError;
 pub use operations::{Need, OpenError, describe_keyring, init_keyring, operations};
+pub use quickstart::{Welcome, quickstart};
+pub use serve::serve;
+
+use std::io;
+
+use tokio::runtime::{Builder, Runtime};
+
+/// The background runtime. Whoever blocks on it is the background thread:
+/// stores, change feed, opening of envelopes, shipping, health.
+fn background() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .thread_name("background")
+        .enable_all()
+        .build()
+}

@@ -20,7 +20,7 @@ use crate::setting::Invalid;
 use crate::token::InvalidPrefix;
 
 /// The embedded store's collection; sealed into every record of it.
-const COLLECTION: &str = "api_keys";
+pub(super) const COLLECTION: &str = "api_keys";
 
 /// Why the stores, or the keyring in them, cannot be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +131,18 @@ pub async fn init_keyring(
     Ok(made.describe())
 }
 
+/// Whether there is a store that has a keyring.
+pub(super) async fn has_keyring(config: &Config, clock: &Clock) -> Result<bool, OpenError> {
+    match existing(config, clock).await {
+        Ok(_) => Ok(true),
+        Err(OpenError::Keyring {
+            cause: KeyringUnavailable::Missing { .. },
+            ..
+        }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What the keyring says of itself.
 pub async fn describe_keyring(config: &Config, clock: &Clock) -> Result<Description, OpenError> {
     let repository = existing(config, clock).await?;
@@ -149,7 +161,10 @@ pub(super) fn scope() -> Scope {
 }
 
 /// A store that is there: only making a keyring makes one.
-async fn existing(config: &Config, clock: &Clock) -> Result<Arc<dyn ApiKeyRepository>, OpenError> {
+pub(super) async fn existing(
+    config: &Config,
+    clock: &Clock,
+) -> Result<Arc<dyn ApiKeyRepository>, OpenError> {
     let file = file(config);
     if !file.exists() {
         let collection = COLLECTION.to_owned();
@@ -164,7 +179,10 @@ async fn existing(config: &Config, clock: &Clock) -> Result<Arc<dyn ApiKeyReposi
     Ok(Arc::new(repository))
 }
 
-async fn unlock(config: &Config, repository: &dyn ApiKeyRepository) -> Result<Unlocked, OpenError> {
+pub(super) async fn unlock(
+    config: &Config,
+    repository: &dyn ApiKeyRepository,
+) -> Result<Unlocked, OpenError> {
     let keyring = keyring::load(repository, COLLECTION, password(config)?)
         .await
         .map_err(|cause| of_keyring(config, cause))?;
@@ -183,7 +201,7 @@ fn of_keyring(config: &Config, cause: KeyringUnavailable) -> OpenError {
     OpenError::Keyring { store, cause }
 }
 
-fn password(config: &Config) -> Result<Password, OpenError> {
+pub(super) fn password(config: &Config) -> Result<Password, OpenError> {
     let password = config.password.clone();
     password.ok_or_else(|| OpenError::Password(missing_password()))
 }
@@ -193,7 +211,7 @@ fn file(config: &Config) -> PathBuf {
 }
 
 /// Readable by its owner only: what is in it is worth as much as the keys.
-fn make_directory(path: &Path) -> Result<(), OpenError> {
+pub(super) fn make_directory(path: &Path) -> Result<(), OpenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| OpenError::Directory {
         path: path.to_owned(),

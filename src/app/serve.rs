@@ -20,17 +20,14 @@ pub fn serve(
     super::background()?.block_on(async {
         let mut signals = Signals::listen()?;
         let edge = Edge::start(config, Clock::system(), metrics, take_over).await?;
-        loop {
-            match signals.next().await {
-                Wanted::Reload => match reload().and_then(|config| edge.reload(&config)) {
-                    Ok(()) => tracing::info!("routes, upstreams and limits were reloaded"),
-                    Err(problems) => {
-                        for problem in &problems.0 {
-                            tracing::error!(%problem, "the configuration is not reloaded");
-                        }
+        while let Wanted::Reload = signals.next().await {
+            match reload().and_then(|config| edge.reload(&config)) {
+                Ok(()) => tracing::info!("routes, upstreams and limits were reloaded"),
+                Err(problems) => {
+                    for problem in &problems.0 {
+                        tracing::error!(%problem, "the configuration is not reloaded");
                     }
-                },
-                Wanted::Stop => break,
+                }
             }
         }
         tracing::info!("draining");

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -15,9 +16,8 @@ use crate::limiter::Limiter;
 use crate::middleware::{
     ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer,
 };
-use crate::proxy::{self, ClientAddressRule, IngressLayer, Upstreams};
+use crate::proxy::{self, ClientAddressRule, Ingress, IngressLayer, Upstreams};
 use crate::route::RouteTable;
-use crate::server::Connection;
 use crate::usage::journal::Writer;
 use crate::usage::refusals::{RefusalTally, Refusals};
 
@@ -35,23 +35,13 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The service of one worker, for each of its connections.
-    pub(super) fn stack(
-        &self,
-        worker: usize,
-    ) -> impl Fn(
-        Connection,
-    ) -> impl Service<
-        Request<Incoming>,
-        Response = Response<impl Body<Data = bytes::Bytes, Error: Into<BoxError>> + 'static>,
-        Error = Infallible,
-    > + 'static
-    + use<> {
+    /// The service of one worker, before it is told whom a connection is with.
+    pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>> {
         let clock = || self.clock.clone();
         let writer = self.writers[worker % self.writers.len()].clone();
         let tally: RefusalTally = self.refusals.tally(worker);
         let limiter = || Arc::clone(&self.limiter);
-        let stack = ServiceBuilder::new()
+        ServiceBuilder::new()
             // Names, places and routes the request; 400, 404, 413 and preflights end here.
             .layer(IngressLayer::new(
                 Arc::clone(&self.routes),
@@ -69,9 +59,27 @@ impl Parts {
             // Records what is admitted, before its end can be seen.
             .layer(UsageLayer::new(writer, clock()))
             // Sends it to its upstream: 502, 504, and 413 on the way.
-            .service(proxy::forward(Arc::clone(&self.upstreams), clock()));
-        move |connection| stack.for_peer(connection.peer.ip())
+            .service(proxy::forward(Arc::clone(&self.upstreams), clock()))
     }
+}
+
+/// What lies inside of the ingress.
+pub(super) trait Inner:
+    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: 'static>
+    + Clone
+    + 'static
+{
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
+}
+
+impl<S, B> Inner for S
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: 'static>
+        + Clone
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+{
+    type Body = B;
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -64,6 +64,10 @@ impl Feed {
         }
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.since.load(Ordering::Acquire) != CUT
+    }
+
     /// Of a record that was read at `read_at`. `jitter` spreads the re-reading
     /// of records that were read together.
     pub(super) fn freshness(&self, read_at: Tick, jitter: u8, now: Tick) -> Freshness {

@@ -98,6 +98,11 @@ impl Directory {
         }))
     }
 
+    /// Whether the repository tells of every change at the moment.
+    pub fn is_connected(&self) -> bool {
+        self.0.feed.is_connected()
+    }
+
     /// What is known of `hash`. Never waits; an ageing record is read again in
     /// the background.
     pub fn lookup(&self, hash: &KeyHash, now: Now) -> Lookup {
