@@ -37,9 +37,10 @@ pub mod usage;
 #[cfg(feature = "edge")]
 pub mod admin;
 
-#[cfg(feature = "edge")]
+// Until there is another store, an edge without the embedded one has none.
+#[cfg(all(feature = "edge", feature = "embedded"))]
 pub mod app;
-#[cfg(feature = "edge")]
+#[cfg(all(feature = "edge", feature = "embedded"))]
 pub mod cli;
 #[cfg(feature = "edge")]
 pub mod config;
