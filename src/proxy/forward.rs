@@ -102,10 +102,9 @@ where
             .rewrite(request.headers_mut(), context, &lane.upstream);
         *request.version_mut() = Version::HTTP_11;
         let request = request.map(|body| RequestBody::new(body, route.body_limit));
-        let (mut response, sender) = exchange(&lane, request, deadline).await?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::SwitchedProtocols);
-        }
+        let (mut response, sender) = exchange(&lane, request, deadline)
+            .await
+            .inspect_err(|failure| lane.counters.count(failure.of_upstream()))?;
         self.heads.scrub_response(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         Ok(response.map(|body| ResponseBody::new(body, lane, sender, deadline)))
@@ -131,7 +130,10 @@ where
         match send(lane, &mut sender, request, upload, deadline).await {
             Ok(response) => return Ok((response, sender)),
             Err(Unanswered::Failed(failure)) => return Err(failure),
-            Err(Unanswered::Unsent(unsent, _)) => request = *unsent,
+            Err(Unanswered::Unsent(unsent, _)) => {
+                lane.counters.retries.increment(1);
+                request = *unsent;
+            }
         }
     }
     let mut sender = match deadline {
@@ -169,6 +171,9 @@ where
     let mut answer = pin!(sender.try_send_request(request));
     loop {
         match timeout_at(until, &mut answer).await {
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Unanswered::Failed(Failure::SwitchedProtocols));
+            }
             Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => return Err(unanswered(error, upload)),
             Err(_) => {

@@ -63,8 +63,8 @@ where
         .iter()
         .map(|(name, upstream)| {
             let unchanged = before.get(name).filter(|lane| lane.upstream == *upstream);
-            let lane =
-                unchanged.map_or_else(|| Rc::new(Lane::new(Arc::clone(upstream))), Rc::clone);
+            let opened = || Rc::new(Lane::new(name, Arc::clone(upstream)));
+            let lane = unchanged.map_or_else(opened, Rc::clone);
             (name.into(), lane)
         })
         .collect()

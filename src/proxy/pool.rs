@@ -2,16 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http_body::Body;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use metrics::{Counter, counter};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::request_body::RequestBody;
 use super::upstream::Upstream;
 use super::{BoxError, Failure};
+use crate::context::UpstreamFailure;
+use crate::telemetry::metric::{UPSTREAM_CONNECTIONS, UPSTREAM_FAILURES, UPSTREAM_RETRIES};
 
 /// The most that is read ahead of a client; also the largest head of an answer.
 const READ_BUFFER: usize = 64 * 1024;
@@ -59,9 +63,39 @@ impl<B> Pool<B> {
 
 /// One upstream, and this worker's connections to it.
 pub(super) struct Lane<B> {
-    pub(super) upstream: std::sync::Arc<Upstream>,
+    pub(super) upstream: Arc<Upstream>,
     pub(super) pool: Pool<B>,
+    pub(super) counters: Counters,
     http1: Builder,
+}
+
+/// What operators see of one upstream.
+pub(super) struct Counters {
+    connections: Counter,
+    pub(super) retries: Counter,
+    failed: Counter,
+    timed_out: Counter,
+}
+
+impl Counters {
+    fn of(upstream: &str) -> Self {
+        let failures = |failure| counter!(UPSTREAM_FAILURES, "upstream" => upstream.to_owned(), "failure" => failure);
+        Self {
+            connections: counter!(UPSTREAM_CONNECTIONS, "upstream" => upstream.to_owned()),
+            retries: counter!(UPSTREAM_RETRIES, "upstream" => upstream.to_owned()),
+            failed: failures("failed"),
+            timed_out: failures("timed_out"),
+        }
+    }
+
+    /// Only what is the upstream's doing counts.
+    pub(super) fn count(&self, failure: Option<UpstreamFailure>) {
+        match failure {
+            Some(UpstreamFailure::Failed) => self.failed.increment(1),
+            Some(UpstreamFailure::TimedOut) => self.timed_out.increment(1),
+            None => {}
+        }
+    }
 }
 
 impl<B> Lane<B>
@@ -69,7 +103,7 @@ where
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(upstream: std::sync::Arc<Upstream>) -> Self {
+    pub(super) fn new(name: &str, upstream: Arc<Upstream>) -> Self {
         let mut http1 = Builder::new();
         // One copy of a small body is cheaper than gathering it.
         http1.writev(false);
@@ -77,6 +111,7 @@ where
         Self {
             upstream,
             pool: Pool::default(),
+            counters: Counters::of(name),
             http1,
         }
     }
@@ -90,6 +125,7 @@ where
             .map_err(|_| Failure::ConnectTimeout)?
             .map_err(Failure::Connect)?;
         stream.set_nodelay(true).map_err(Failure::Connect)?;
+        self.counters.connections.increment(1);
         let (sender, connection) = self
             .http1
             .handshake(TokioIo::new(stream))

@@ -51,6 +51,14 @@ where
         }
     }
 
+    /// Counts the failure, and closes the connection.
+    fn failed(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
+        if let Some((lane, _)) = self.connection.take() {
+            lane.counters.count(Some(failure));
+        }
+        failure
+    }
+
     fn give_back(&mut self) {
         if let Some((lane, sender)) = self.connection.take() {
             lane.give_back(sender);
@@ -76,8 +84,7 @@ where
             Poll::Pending => {
                 if let Some(deadline) = &mut this.deadline {
                     ready!(deadline.as_mut().poll(cx));
-                    this.connection = None;
-                    return Poll::Ready(Some(Err(UpstreamFailure::TimedOut)));
+                    return Poll::Ready(Some(Err(this.failed(UpstreamFailure::TimedOut))));
                 }
                 return Poll::Pending;
             }
@@ -92,7 +99,7 @@ where
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "an upstream broke off inside an answer");
-                Some(Err(UpstreamFailure::Failed))
+                Some(Err(this.failed(UpstreamFailure::Failed)))
             }
             None => {
                 this.give_back();

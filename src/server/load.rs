@@ -1,21 +1,33 @@
 //! How many connections each worker has, and who takes the next one.
 
+use std::fmt;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::telemetry::metric::{CONNECTIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_CLOSED_FULL};
 
 /// A worker keeps what it accepts up to an eighth above the mean, and this many
 /// more: below that, handing on costs more than it brings.
 const SLACK: usize = 4;
 
 /// The connections of all workers.
-#[derive(Debug)]
 pub(super) struct Loads {
     counts: Box<[AtomicUsize]>,
     handing: Box<[UnboundedSender<TcpStream>]>,
     max: usize,
+    open: Gauge,
+    accepted: Counter,
+    closed_full: Counter,
+}
+
+impl fmt::Debug for Loads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Loads").field(&self.counts).finish()
+    }
 }
 
 impl Loads {
@@ -24,6 +36,9 @@ impl Loads {
             counts: handing.iter().map(|_| AtomicUsize::new(0)).collect(),
             handing: handing.into(),
             max,
+            open: gauge!(CONNECTIONS),
+            accepted: counter!(CONNECTIONS_ACCEPTED),
+            closed_full: counter!(CONNECTIONS_CLOSED_FULL),
         }
     }
 
@@ -34,8 +49,13 @@ impl Loads {
             .sum()
     }
 
+    /// Whether one more is too many, which is counted.
     pub(super) fn are_full(&self) -> bool {
-        self.total() >= self.max
+        let full = self.total() >= self.max;
+        if full {
+            self.closed_full.increment(1);
+        }
+        full
     }
 
     /// Who should take a connection that worker `index` accepted, when that is
@@ -59,6 +79,8 @@ impl Loads {
     /// Counts a connection of worker `index` until the guard is dropped.
     pub(super) fn count(self: &Arc<Self>, index: usize) -> Counted {
         self.counts[index].fetch_add(1, Ordering::Relaxed);
+        self.accepted.increment(1);
+        self.open.increment(1.0);
         Counted {
             loads: Arc::clone(self),
             index,
@@ -76,6 +98,7 @@ pub(super) struct Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.loads.counts[self.index].fetch_sub(1, Ordering::Relaxed);
+        self.loads.open.decrement(1.0);
     }
 }
 

@@ -95,6 +95,7 @@ impl Server {
         let make = Arc::new(make);
         let config = Arc::new(self.config);
         let (stop, stopped) = watch::channel(false);
+        let stop = Stop(stop);
         let (ended, unfinished) = mpsc::unbounded_channel();
         let (handing, handed): (Vec<_>, Vec<_>) = self
             .listeners
@@ -110,11 +111,13 @@ impl Server {
                 loads: Arc::clone(&loads),
                 stopped: stopped.clone(),
             };
-            let (make, ended) = (Arc::clone(&make), ended.clone());
+            let (make, ended, stop) = (Arc::clone(&make), ended.clone(), stop.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
-                    let unfinished = worker.run(listener, handed, &*make)?;
+                    let unfinished = worker.run(listener, handed, &*make).inspect_err(|_| {
+                        stop.stop();
+                    })?;
                     // Nobody listens when nobody waits for the end.
                     let _ = ended.send(unfinished);
                     Ok(())
@@ -122,7 +125,7 @@ impl Server {
             threads.push(thread);
         }
         Ok(Running {
-            stop: Stop(stop),
+            stop,
             unfinished,
             threads,
             loads,
@@ -169,8 +172,8 @@ impl Running {
         self.loads.total()
     }
 
-    /// Waits until all workers have ended, after a [`Stop`] or because one of
-    /// them could not go on.
+    /// Waits until all workers have ended: after a [`Stop`], or because one of
+    /// them could not begin.
     pub async fn ended(mut self) -> std_io::Result<Drained> {
         let mut unfinished = 0;
         while let Some(of_one) = self.unfinished.recv().await {

@@ -28,11 +28,17 @@ macro_rules! metrics {
 // By module, in the order of a request.
 metrics! {
     describe_gauge BUILD_INFO = "build_info", Count, "Always 1; the label `version` tells which build runs.";
+    describe_gauge CONNECTIONS = "connections", Count, "Open connections of clients.";
+    describe_counter CONNECTIONS_ACCEPTED = "connections_accepted_total", Count, "Connections of clients that were accepted.";
+    describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
     describe_counter DIRECTORY_READS = "directory_reads_total", Count, "Reads of single records from the key store; the label `outcome` is found, absent, tampered, failed or `over_budget`.";
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
+    describe_counter UPSTREAM_CONNECTIONS = "upstream_connections_total", Count, "Connections that were opened to an upstream; the label `upstream` is its name.";
+    describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that met a closed connection unsent and were sent on a new one; the label `upstream` is its name.";
+    describe_counter UPSTREAM_FAILURES = "upstream_failures_total", Count, "Requests that an upstream failed; the label `upstream` is its name, `failure` is failed or `timed_out`.";
     describe_gauge JOURNAL_BACKLOG_BYTES = "journal_backlog_bytes", Bytes, "Usage of this process that is in its journal and not yet stored.";
     describe_counter JOURNAL_DAMAGED = "journal_damaged_total", Count, "Stretches of damaged bytes that were stepped over in usage journals.";
     describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";
