@@ -5,6 +5,8 @@ pub mod clock;
 pub mod problem;
 pub mod secret;
 pub mod setting;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 pub mod telemetry;
 
 pub mod crypto;

@@ -15,8 +15,9 @@ use crate::crypto::keyring::{Description, KeyringError};
 use crate::crypto::{Password, Suite};
 use crate::key::Scope;
 use crate::repository::ApiKeyRepository;
-use crate::repository::embedded::{self, EmbeddedApiKeyRepository};
+use crate::repository::embedded::EmbeddedApiKeyRepository;
 use crate::setting::Invalid;
+use crate::sqlite;
 use crate::token::InvalidPrefix;
 
 /// The embedded store's collection; sealed into every record of it.
@@ -26,7 +27,7 @@ pub(super) const COLLECTION: &str = "api_keys";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error(transparent)]
-    Store(#[from] embedded::OpenError),
+    Store(#[from] sqlite::OpenError),
     #[error("{store}: {cause}")]
     Keyring {
         store: String,
@@ -48,9 +49,9 @@ impl OpenError {
         match self {
             Self::Password(_)
             | Self::Prefix(_)
-            | Self::Store(
-                embedded::OpenError::Newer { .. } | embedded::OpenError::Foreign { .. },
-            ) => true,
+            | Self::Store(sqlite::OpenError::Newer { .. } | sqlite::OpenError::Foreign { .. }) => {
+                true
+            }
             Self::Keyring { cause, .. } => is_of_the_wrong_keyring(cause),
             _ => false,
         }

@@ -4,10 +4,13 @@
 mod sqlite;
 
 #[cfg(feature = "embedded")]
-pub use sqlite::{Database, DatabaseError, OpenError};
+pub use sqlite::{Database, DatabaseError};
 
 #[cfg(feature = "embedded")]
 use std::path::Path;
+
+#[cfg(feature = "embedded")]
+use crate::sqlite::OpenError;
 
 /// Owns the connections to the databases that usage is kept in.
 #[cfg(feature = "embedded")]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::schema;
+use super::SCHEMA;
 use crate::repository::{RepositoryError, Result};
 
 /// A path, and the file it leads to.
@@ -71,7 +71,8 @@ impl File {
     }
 
     fn open(&self) -> Result<Connection> {
-        let connection = schema::open(&self.place.path)
+        let connection = SCHEMA
+            .open(&self.place.path)
             .map_err(|error| RepositoryError::Unavailable(error.to_string()))?;
         self.place.verify()?;
         Ok(connection)

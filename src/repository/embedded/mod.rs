@@ -1,6 +1,6 @@
 //! The embedded store: one SQLite file, shared by every process of a machine.
 //!
-//! `schema.sql` is its layout. Statements run on threads of the store's own,
+//! `db/sqlite/0001_keys.sql` is its layout. Statements run on threads of the store's own,
 //! reads apart from writes, so that a read never waits for another process's
 //! write. A record that cannot be read is
 //! [damaged](super::RepositoryError::Damaged) when it is asked for, and named in
@@ -10,11 +10,7 @@ mod feed;
 mod file;
 mod reducer;
 mod row;
-mod schema;
 mod statements;
-mod thread;
-
-pub use schema::OpenError;
 
 use std::fmt;
 use std::path::Path;
@@ -22,22 +18,30 @@ use std::path::Path;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::BoxStream;
 use metrics::Histogram;
+use rusqlite::Connection;
 use uuid::Uuid;
 
 use self::file::{File, Place};
-use self::thread::Thread;
-use super::{ApiKeyRepository, Change, Filter, Found, Page, Result, StoredKey};
+use super::{ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result, StoredKey};
 use crate::clock::Clock;
 use crate::key::ApiKey;
+use crate::sqlite::{OpenError, Schema, Thread};
 use crate::telemetry::metric;
 use crate::token::KeyHash;
+
+const SCHEMA: Schema = Schema {
+    name: "key store",
+    // "CYKE"
+    application: 0x4359_4b45,
+    migrations: &[include_str!("../../../db/sqlite/0001_keys.sql")],
+};
 
 /// The store in one SQLite file.
 pub struct EmbeddedApiKeyRepository {
     place: Place,
     clock: Clock,
-    reads: Thread,
-    writes: Thread,
+    reads: Thread<File>,
+    writes: Thread<File>,
     read_seconds: Histogram,
 }
 
@@ -46,7 +50,7 @@ impl EmbeddedApiKeyRepository {
     ///
     /// `clock` sets `updated_at` and the times of deletions.
     pub fn open(path: &Path, clock: Clock) -> std::result::Result<Self, OpenError> {
-        let mut connection = schema::open_or_create(path)?;
+        let mut connection = SCHEMA.open_or_create(path)?;
         match statements::purge_tombstones(&mut connection, clock.wall()) {
             Ok(0) => {}
             Ok(purged) => tracing::info!(purged, "old deletions were forgotten"),
@@ -54,14 +58,14 @@ impl EmbeddedApiKeyRepository {
             Err(error) => tracing::warn!(%error, "old deletions cannot be forgotten"),
         }
         let place = Place::of(path).map_err(|source| OpenError::Create {
+            name: SCHEMA.name,
             path: path.to_owned(),
             source,
         })?;
-        let thread = |name| Thread::spawn(name, File::at(place.clone())).map_err(OpenError::Thread);
         Ok(Self {
             clock,
-            reads: thread("keys-read")?,
-            writes: thread("keys-write")?,
+            reads: SCHEMA.spawn("keys-read", File::at(place.clone()))?,
+            writes: SCHEMA.spawn("keys-write", File::at(place.clone()))?,
             read_seconds: metrics::histogram!(metric::STORE_READ_SECONDS),
             place,
         })
@@ -81,10 +85,8 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         let hash = *hash;
         async move {
             let began = self.clock.tick();
-            let found = self
-                .reads
-                .run(move |connection| statements::find(connection, &hash))
-                .await;
+            let find = move |connection: &mut _| statements::find(connection, &hash);
+            let found = run(&self.reads, find).await;
             self.read_seconds.record(self.clock.tick().since(began));
             found
         }
@@ -92,9 +94,10 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
     }
 
     fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
-        self.reads
-            .run(move |connection| statements::find_by_id(connection, id))
-            .boxed()
+        run(&self.reads, move |connection| {
+            statements::find_by_id(connection, id)
+        })
+        .boxed()
     }
 
     fn list<'a>(
@@ -104,16 +107,18 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         limit: usize,
     ) -> BoxFuture<'a, Result<Page>> {
         let filter = filter.clone();
-        self.reads
-            .run(move |connection| statements::list(connection, &filter, after, limit))
-            .boxed()
+        run(&self.reads, move |connection| {
+            statements::list(connection, &filter, after, limit)
+        })
+        .boxed()
     }
 
     fn create<'a>(&'a self, key: &'a ApiKey, sealed: &'a [u8]) -> BoxFuture<'a, Result<()>> {
         let (key, sealed, now) = (key.clone(), sealed.to_owned(), self.clock.wall());
-        self.writes
-            .run(move |connection| statements::create(connection, &key, &sealed, now))
-            .boxed()
+        run(&self.writes, move |connection| {
+            statements::create(connection, &key, &sealed, now)
+        })
+        .boxed()
     }
 
     fn update<'a>(
@@ -123,22 +128,22 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         expected: u64,
     ) -> BoxFuture<'a, Result<()>> {
         let (key, sealed, now) = (key.clone(), sealed.to_owned(), self.clock.wall());
-        self.writes
-            .run(move |connection| statements::update(connection, &key, &sealed, expected, now))
-            .boxed()
+        run(&self.writes, move |connection| {
+            statements::update(connection, &key, &sealed, expected, now)
+        })
+        .boxed()
     }
 
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>> {
         let (hash, now) = (*hash, self.clock.wall());
-        self.writes
-            .run(move |connection| statements::delete(connection, &hash, expected, now))
-            .boxed()
+        run(&self.writes, move |connection| {
+            statements::delete(connection, &hash, expected, now)
+        })
+        .boxed()
     }
 
     fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
-        self.reads
-            .run(|connection| statements::keyring(connection))
-            .boxed()
+        run(&self.reads, |connection| statements::keyring(connection)).boxed()
     }
 
     fn put_keyring<'a>(
@@ -148,14 +153,23 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
     ) -> BoxFuture<'a, Result<()>> {
         let document = document.to_owned();
         let replaces = replaces.map(<[u8]>::to_owned);
-        self.writes
-            .run(move |connection| {
-                statements::put_keyring(connection, &document, replaces.as_deref())
-            })
-            .boxed()
+        run(&self.writes, move |connection| {
+            statements::put_keyring(connection, &document, replaces.as_deref())
+        })
+        .boxed()
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
         feed::follow(self.place.clone())
     }
+}
+
+async fn run<T: Send + 'static>(
+    thread: &Thread<File>,
+    job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    thread
+        .run(|file| file.connect().and_then(job))
+        .await
+        .unwrap_or_else(|ended| Err(RepositoryError::Unavailable(ended.to_string())))
 }
