@@ -114,6 +114,16 @@ impl<'a> Frames<'a> {
         self.damaged
     }
 
+    /// Steps over what no frame begins in. Most of a segment that was not
+    /// filled is zeros.
+    fn skip(&mut self) {
+        const ZEROS: [u8; 64] = [0; 64];
+        self.offset += ALIGNMENT;
+        while self.bytes[self.offset.min(self.bytes.len())..].starts_with(&ZEROS) {
+            self.offset += ZEROS.len();
+        }
+    }
+
     fn word(&self, offset: usize) -> Option<u32> {
         let bytes = self.bytes.get(offset..offset + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
@@ -140,7 +150,7 @@ impl<'a> Iterator for Frames<'a> {
                 self.offset = frame.end;
                 return Some(frame);
             }
-            self.offset += ALIGNMENT;
+            self.skip();
         }
         let torn = self.word(begin).is_some_and(|length| length > 0);
         self.damaged += u64::from(torn);

@@ -44,6 +44,8 @@ mod ids;
 mod keeper;
 mod lock;
 mod mapping;
+#[cfg(test)]
+mod model;
 mod position;
 mod reader;
 mod record;

@@ -31,6 +31,11 @@ impl<S: Storage> Reader<S> {
         &self.shared
     }
 
+    #[cfg(test)]
+    pub(super) const fn next(&self) -> Position {
+        self.next
+    }
+
     /// Appends events that have ended, until there are `limit`.
     pub(super) fn read(&mut self, limit: usize, events: &mut Vec<UsageEvent>) {
         let segments = self.shared.segments();

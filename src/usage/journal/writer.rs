@@ -63,6 +63,14 @@ impl<S: Storage> recorder::Reservation for Reservation<S> {
     }
 }
 
+impl<S: Storage> Reservation<S> {
+    /// Leaves the record as a process does that dies.
+    #[cfg(test)]
+    pub(super) fn abandon(mut self) {
+        self.open = None;
+    }
+}
+
 impl<S: Storage> Drop for Reservation<S> {
     fn drop(&mut self) {
         if let Some((shared, slot)) = self.open.take() {
