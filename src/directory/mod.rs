@@ -19,6 +19,7 @@ mod config;
 mod entry;
 mod feed;
 mod fetch;
+mod first_level;
 mod flights;
 mod follow;
 mod opener;
@@ -41,6 +42,7 @@ use crate::token::KeyHash;
 use cache::Cache;
 use feed::Feed;
 use fetch::Metrics;
+use first_level::Owner;
 use flights::Flights;
 
 /// What the directory knows of a hash, without waiting.
@@ -60,6 +62,7 @@ pub struct Directory(Arc<Shared>);
 
 struct Shared {
     config: Config,
+    owner: Owner,
     clock: Clock,
     background: Handle,
     repository: Arc<dyn ApiKeyRepository>,
@@ -84,6 +87,7 @@ impl Directory {
         background: Handle,
     ) -> Self {
         Self(Arc::new(Shared {
+            owner: Owner::new(),
             cache: Cache::new(config.max_keys, config.max_absent),
             feed: Feed::new(&config),
             flights: Flights::new(config.max_waiting, config.max_waiting_per_address),
@@ -106,7 +110,11 @@ impl Directory {
     /// What is known of `hash`. Never waits; an ageing record is read again in
     /// the background.
     pub fn lookup(&self, hash: &KeyHash, now: Now) -> Lookup {
+        if let Some(entry) = first_level::get(self.0.owner, hash, now.tick) {
+            return self.judge(entry, now);
+        }
         if let Some(entry) = self.0.cache.known(hash) {
+            first_level::put(self.0.owner, &entry, now.tick);
             return self.judge(entry, now);
         }
         match self.0.cache.absent(hash) {

@@ -1,6 +1,7 @@
 //! How often, and what a client is told about it.
 
 use std::convert::Infallible;
+use std::io::Write;
 use std::num::NonZeroU32;
 use std::process::Command;
 use std::time::Duration;
@@ -143,6 +144,8 @@ fn python_with_parser() -> Option<String> {
     );
     let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(!all, "no Python package http-sf in {venv}: {line}");
-    println!("SKIPPED: no Python package http-sf in {venv}; {line}");
+    // Past what the test harness keeps to itself.
+    let skipped = format!("SKIPPED: no Python package http-sf in {venv}; {line}\n");
+    std::io::stdout().write_all(skipped.as_bytes()).unwrap();
     None
 }
