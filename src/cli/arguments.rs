@@ -25,6 +25,14 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Serve on this machine alone, with all that it takes: nothing to configure
+    Quickstart,
+    /// Serve traffic until a signal to stop; SIGHUP reads the configuration anew
+    Serve {
+        /// Take the data directory over from a process that still uses it
+        #[arg(long)]
+        take_over: bool,
+    },
     /// Check the configuration and print what is in effect, secrets redacted
     Check,
     /// Issue keys and change them

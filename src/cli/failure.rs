@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use crate::app::OpenError;
+use crate::app::{OpenError, ServeError};
 use crate::config::Problems;
 
 /// Why a command failed.
@@ -56,6 +56,16 @@ impl From<OpenError> for Failure {
             Self::refused(error)
         } else {
             Self::failed(error)
+        }
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Configuration(problems) => problems.into(),
+            error if error.is_configuration() => Self::refused(error),
+            error => Self::failed(error),
         }
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod failure;
 mod keyring;
 mod keys;
+mod quickstart;
 mod table;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use arguments::{Arguments, Command};
 use failure::Failure;
 
+use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, Process, Purpose};
 use crate::telemetry;
@@ -36,7 +38,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if answer.use_stderr() { 2 } else { 0 });
         }
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::stdout();
     let mut err = std::io::stderr();
     let mut streams = Streams {
         out: &mut out,
@@ -64,6 +66,8 @@ struct Streams<'a> {
 fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let file = arguments.config.as_deref();
     match &arguments.command {
+        Command::Quickstart => quickstart::run(streams),
+        Command::Serve { take_over } => serve(file, *take_over),
         Command::Check => check::run(file, streams.out),
         Command::Keys(command) => on_stores(file, async |config, clock| {
             keys::run(command, config, clock, streams).await
@@ -72,6 +76,11 @@ fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Fail
             keyring::run(command, config, clock, streams).await
         }),
     }
+}
+
+fn serve(file: Option<&Path>, take_over: bool) -> Result<(), Failure> {
+    let load = || Config::load(file, &Process, Purpose::Serve);
+    Ok(app::serve(&load()?, take_over, load)?)
 }
 
 /// Runs a command on the stores, with its log on the standard error.

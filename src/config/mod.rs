@@ -15,7 +15,7 @@ mod section;
 
 pub use effective::Effective;
 pub use environment::{Environment, Process};
-pub use schema::{QUICKSTART, REFERENCE};
+pub use schema::REFERENCE;
 
 use std::collections::BTreeMap;
 use std::fmt;

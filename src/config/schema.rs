@@ -10,9 +10,6 @@ use toml::{Table, Value};
 /// Every key at its default, with a line on each.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
 
-/// What `quickstart` runs on.
-pub const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
-
 /// Their keys are names the operator chooses.
 const OPEN_TABLES: &[&str] = &["permissions"];
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use cypheron_edge::admin::HealthConfig;
-use cypheron_edge::config::{self, Purpose, QUICKSTART, REFERENCE};
+use cypheron_edge::config::{self, Purpose, REFERENCE};
 use cypheron_edge::middleware::auth;
 use cypheron_edge::proxy::UpstreamConfig;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
@@ -13,6 +13,8 @@ use serde::de::{self, Visitor};
 use toml::{Table, Value};
 
 use crate::{accepted, variables};
+
+const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
 
 #[test]
 fn the_quickstart_configuration_is_enough_to_serve() {
