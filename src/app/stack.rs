@@ -36,20 +36,21 @@ pub(super) struct Parts {
 
 impl Parts {
     /// The service of one worker, before it is told whom a connection is with.
-    pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>> {
+    pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
         let clock = || self.clock.clone();
         let writer = self.writers[worker % self.writers.len()].clone();
-        let tally: RefusalTally = self.refusals.tally(worker);
+        let tally = || self.refusals.tally(worker);
         let limiter = || Arc::clone(&self.limiter);
         ServiceBuilder::new()
             // Names, places and routes the request; 400, 404, 413 and preflights end here.
             .layer(IngressLayer::new(
                 Arc::clone(&self.routes),
                 self.client_address.clone(),
+                tally(),
                 clock(),
             ))
             // Records what is refused further in.
-            .layer(RefusalUsageLayer::new(writer.clone(), tally, clock()))
+            .layer(RefusalUsageLayer::new(writer.clone(), tally(), clock()))
             // Tells a refused but identified key where it stands.
             .layer(RateLimitRefusalsLayer::new(limiter(), clock()))
             // Whose it is, and whether they may: 401, 403, 503.

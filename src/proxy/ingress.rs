@@ -20,44 +20,52 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ClientAddressRule;
+use super::meters::Meters;
 use crate::clock::{Clock, Now};
 use crate::context::{Identity, Peer, Refused, RequestContext, RequestId};
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::route::{Cors, Host, Route, RouteTable};
+use crate::usage::refusals::RefusalCounter;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names, places and routes requests: see [`Ingress`]. One for each worker.
 #[derive(Clone, Debug)]
-pub struct IngressLayer(Rc<Shared>);
+pub struct IngressLayer<C>(Rc<Shared<C>>);
 
 #[derive(Debug)]
-struct Shared {
+struct Shared<C> {
     routes: Arc<ArcSwap<RouteTable>>,
     client_address: ClientAddressRule,
     clock: Clock,
+    refusals: C,
+    meters: Meters,
 }
 
-impl IngressLayer {
-    /// `routes` may be swapped while requests are served.
+impl<C> IngressLayer<C> {
+    /// `routes` may be swapped while requests are served. What is refused here
+    /// is counted in `refusals`.
     pub fn new(
         routes: Arc<ArcSwap<RouteTable>>,
         client_address: ClientAddressRule,
+        refusals: C,
         clock: Clock,
     ) -> Self {
         Self(Rc::new(Shared {
             routes,
             client_address,
             clock,
+            refusals,
+            meters: Meters::default(),
         }))
     }
 }
 
-impl<S> Layer<S> for IngressLayer {
-    type Service = Ingress<S>;
+impl<S, C> Layer<S> for IngressLayer<C> {
+    type Service = Ingress<S, C>;
 
-    fn layer(&self, inner: S) -> Ingress<S> {
+    fn layer(&self, inner: S) -> Ingress<S, C> {
         Ingress {
             inner,
             shared: Rc::clone(&self.0),
@@ -69,14 +77,24 @@ impl<S> Layer<S> for IngressLayer {
 /// Puts a [`RequestContext`] on every request that has a route, and answers
 /// the others: 400, 404, 413 by the announced length, and CORS preflights.
 /// Every answer carries the request's `X-Request-Id`.
-#[derive(Clone, Debug)]
-pub struct Ingress<S> {
+#[derive(Debug)]
+pub struct Ingress<S, C> {
     inner: S,
-    shared: Rc<Shared>,
+    shared: Rc<Shared<C>>,
     peer: Option<Peer>,
 }
 
-impl<S: Clone> Ingress<S> {
+impl<S: Clone, C> Clone for Ingress<S, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Rc::clone(&self.shared),
+            peer: self.peer,
+        }
+    }
+}
+
+impl<S: Clone, C> Ingress<S, C> {
     /// The same for the requests of a connection with `peer`.
     pub fn for_peer(&self, peer: IpAddr) -> Self {
         Self {
@@ -87,15 +105,16 @@ impl<S: Clone> Ingress<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Ingress<S>
+impl<S, C, B, R> Service<Request<B>> for Ingress<S, C>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    C: RefusalCounter,
     B: Body,
     R: Body<Data = Bytes>,
 {
     type Response = Response<problem::Body<R>>;
     type Error = S::Error;
-    type Future = IngressFuture<S::Future, R>;
+    type Future = IngressFuture<S::Future, R, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -104,28 +123,68 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = self.shared.clock.now();
         let request_id = request_id(request.headers(), received);
-        let state = match self.place(&mut request, received, &request_id) {
-            Ok(Placed::Routed(cors)) => State::Inner {
-                future: self.inner.call(request),
-                cors,
-            },
-            Ok(Placed::Preflight(headers)) => State::answered(no_content(headers)),
-            Err(refused) => State::answered(refused.answer(&request_id)),
+        let client = self
+            .peer
+            .map(|peer| self.shared.client_address.client(peer, request.headers()));
+        let (state, route) = match self.place(&mut request, received, client, &request_id) {
+            Ok(Placed::Routed(route, cors)) => {
+                let future = self.inner.call(request);
+                (State::Inner { future, cors }, Some(route))
+            }
+            Ok(Placed::Preflight(route, headers)) => {
+                (State::answered(no_content(headers)), Some(route))
+            }
+            Err(misplaced) => {
+                let (refusal, route) = (misplaced.refusal, misplaced.route.clone());
+                let name = route.as_ref().map(|route| route.name.shared());
+                self.shared
+                    .refusals
+                    .count(received.wall, name, refusal, client);
+                (State::answered(misplaced.answer(&request_id)), route)
+            }
         };
-        IngressFuture { state, request_id }
+        IngressFuture {
+            state,
+            request_id,
+            asked: Asked {
+                shared: Rc::clone(&self.shared),
+                route,
+                received,
+            },
+        }
+    }
+}
+
+/// What is measured of a request.
+#[derive(Debug)]
+struct Asked<C> {
+    shared: Rc<Shared<C>>,
+    route: Option<Arc<Route>>,
+    received: Now,
+}
+
+impl<C> Asked<C> {
+    fn answered<R>(&self, response: &Response<R>) {
+        let refused = response.extensions().get::<Refused>();
+        let route = self.route.as_ref().map(|route| route.name.shared());
+        let after = self.shared.clock.tick().since(self.received.tick);
+        self.shared
+            .meters
+            .answered(route, refused.map(|refused| refused.refusal), after);
     }
 }
 
 /// Where a request goes.
 enum Placed {
-    Routed(Option<Marking>),
+    Routed(Arc<Route>, Option<Marking>),
     /// Nowhere: the answer is here.
-    Preflight(HeaderMap),
+    Preflight(Arc<Route>, HeaderMap),
 }
 
 /// Why it goes nowhere, and the page that may read so.
 struct Misplaced {
     refusal: Refusal,
+    route: Option<Arc<Route>>,
     cors: Option<Marking>,
 }
 
@@ -133,6 +192,7 @@ impl From<Refusal> for Misplaced {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
+            route: None,
             cors: None,
         }
     }
@@ -152,11 +212,12 @@ impl Misplaced {
     }
 }
 
-impl<S> Ingress<S> {
+impl<S, C> Ingress<S, C> {
     fn place<B: Body>(
         &self,
         request: &mut Request<B>,
         received: Now,
+        client: Option<IpAddr>,
         request_id: &RequestId,
     ) -> Result<Placed, Misplaced> {
         let host = host_of(request)?;
@@ -164,7 +225,8 @@ impl<S> Ingress<S> {
         let route = routes.find(host.as_ref(), request.uri().path())?;
         let cors = match &route.cors {
             Some(cors) if Cors::is_preflight(request.method(), request.headers()) => {
-                return Ok(Placed::Preflight(cors.answer_preflight(request.headers())));
+                let answer = cors.answer_preflight(request.headers());
+                return Ok(Placed::Preflight(Arc::clone(route), answer));
             }
             Some(_) => Some(Marking {
                 route: Arc::clone(route),
@@ -175,12 +237,12 @@ impl<S> Ingress<S> {
         if let Some(limit) = route.body_limit
             && request.body().size_hint().lower() > limit
         {
-            let refusal = Refusal::BodyTooLarge;
-            return Err(Misplaced { refusal, cors });
+            return Err(Misplaced {
+                refusal: Refusal::BodyTooLarge,
+                route: Some(Arc::clone(route)),
+                cors,
+            });
         }
-        let client = self
-            .peer
-            .map(|peer| self.shared.client_address.client(peer, request.headers()));
         let context = RequestContext {
             received,
             client,
@@ -190,7 +252,7 @@ impl<S> Ingress<S> {
             identity: Identity::ANONYMOUS,
         };
         request.extensions_mut().insert(context);
-        Ok(Placed::Routed(cors))
+        Ok(Placed::Routed(Arc::clone(route), cors))
     }
 }
 
@@ -285,10 +347,11 @@ impl Marking {
 pin_project! {
     /// The answer, with the request's name on it.
     #[derive(Debug)]
-    pub struct IngressFuture<F, R> {
+    pub struct IngressFuture<F, R, C> {
         #[pin]
         state: State<F, R>,
         request_id: RequestId,
+        asked: Asked<C>,
     }
 }
 
@@ -309,7 +372,7 @@ impl<F, R> State<F, R> {
     }
 }
 
-impl<F, R, E> Future for IngressFuture<F, R>
+impl<F, R, C, E> Future for IngressFuture<F, R, C>
 where
     F: Future<Output = Result<Response<R>, E>>,
 {
@@ -332,6 +395,7 @@ where
         };
         let request_id = this.request_id.header().clone();
         response.headers_mut().insert(X_REQUEST_ID, request_id);
+        this.asked.answered(&response);
         Poll::Ready(Ok(response))
     }
 }

@@ -12,6 +12,7 @@ mod head;
 mod ingress;
 mod key_fields;
 mod lanes;
+mod meters;
 mod pool;
 mod request_body;
 mod response_body;

@@ -15,6 +15,7 @@ use cypheron_edge::proxy::{ClientAddressRule, IngressLayer, UpstreamConfig, Upst
 use cypheron_edge::route::{RouteConfig, RouteTable};
 use cypheron_edge::server::{self, Connection, Running, Server};
 use cypheron_edge::token::{KeyHash, TokenDigest};
+use cypheron_edge::usage::refusals::Refusals;
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -80,6 +81,7 @@ impl Edge {
                     .layer(IngressLayer::new(
                         Arc::clone(&for_routes),
                         rule.clone(),
+                        Refusals::new(1).tally(0),
                         clock.clone(),
                     ))
                     .map_request(move |mut request: Request<Incoming>| {
