@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use super::operations::OpenError;
 use crate::admin::OperationError;
 use crate::config::Problems;
-use crate::database;
 use crate::server::BindError;
+use crate::sqlite;
 use crate::telemetry::AlreadyInstalled;
 use crate::token::InvalidPrefix;
 use crate::usage::journal::{self, ClaimError};
@@ -36,7 +36,7 @@ pub enum ServeError {
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
     #[error(transparent)]
-    Database(#[from] database::OpenError),
+    Database(#[from] sqlite::OpenError),
     #[error(transparent)]
     Telemetry(#[from] AlreadyInstalled),
     #[error("{0}")]
@@ -62,7 +62,7 @@ impl ServeError {
             | Self::Prefix(_)
             | Self::Bind(_)
             | Self::Health { .. }
-            | Self::Database(database::OpenError::Newer { .. })
+            | Self::Database(sqlite::OpenError::Newer { .. } | sqlite::OpenError::Foreign { .. })
             | Self::Journal(journal::OpenError::TooSmall { .. }) => true,
             Self::Open(error) => error.is_configuration(),
             _ => false,
