@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::{Now, Timestamp};
 use crate::directory::Entry;
@@ -45,6 +45,19 @@ pub struct Peer {
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
+    /// The field that carries it.
+    pub const FIELD: HeaderName = HeaderName::from_static("x-request-id");
+
+    /// The one that the client gave, when it is one and usable, or a new one.
+    pub fn of(headers: &HeaderMap, received: Timestamp) -> Self {
+        let mut given = headers.get_all(Self::FIELD).iter();
+        let given = match (given.next(), given.next()) {
+            (Some(value), None) => Self::new(value.clone()),
+            _ => None,
+        };
+        given.unwrap_or_else(|| Self::generate(received))
+    }
+
     /// `None` when it is not 1 to 128 visible ASCII characters.
     pub fn new(value: HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
@@ -128,9 +141,13 @@ pub struct Refused {
 
 impl Refused {
     /// The answer to the refused request: its problem document, with this in
-    /// the extensions.
+    /// the extensions and the request's id among the fields.
     pub fn into_response<B>(self, request_id: Option<&RequestId>) -> Response<problem::Body<B>> {
         let mut response = self.refusal.response(request_id.map(RequestId::as_str));
+        if let Some(id) = request_id {
+            let field = id.header().clone();
+            response.headers_mut().insert(RequestId::FIELD, field);
+        }
         response.extensions_mut().insert(self);
         response
     }

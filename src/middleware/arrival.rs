@@ -3,14 +3,12 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use http::{HeaderName, Request};
+use http::Request;
 
 use crate::clock::Clock;
 use crate::context::{Identity, RequestContext, RequestId};
 use crate::permission::Required;
 use crate::route::{Access, RequiredPermissions, Route};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request extension that says where a client calls from, for stacks
 /// without the proxy: the address of the client, not of a proxy in between.
@@ -28,12 +26,9 @@ pub(super) fn ensure_context<B>(request: &mut Request<B>, clock: &Clock) {
 #[cold]
 fn arrive<B>(request: &Request<B>, clock: &Clock) -> RequestContext {
     let received = clock.now();
-    let named = request.headers().get(REQUEST_ID).cloned();
     RequestContext {
         client: request.extensions().get().map(|ClientAddress(ip)| *ip),
-        request_id: named
-            .and_then(RequestId::new)
-            .unwrap_or_else(|| RequestId::generate(received.wall)),
+        request_id: RequestId::of(request.headers(), received.wall),
         route: route(request.extensions().get()),
         received,
         peer: None,

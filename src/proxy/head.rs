@@ -5,11 +5,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
-use super::ingress::X_REQUEST_ID;
 use super::key_fields::KeyFields;
 use super::text::Text;
 use super::upstream::{HostRule, Upstream};
-use crate::context::RequestContext;
+use crate::context::{RequestContext, RequestId};
 
 const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -63,7 +62,7 @@ impl Heads {
             self.keys.set(entry, headers);
         }
         headers.insert(X_EDGE_ROUTE, context.route.name.header().clone());
-        headers.insert(X_REQUEST_ID, context.request_id.header().clone());
+        headers.insert(RequestId::FIELD, context.request_id.header().clone());
     }
 
     /// What a trusted proxy said of the client's side stays; the peer is added.

@@ -11,9 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -27,8 +25,6 @@ use crate::problem;
 use crate::refusal::Refusal;
 use crate::route::{Cors, Host, Route, RouteTable};
 use crate::usage::refusals::RefusalCounter;
-
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Names, places and routes requests: see [`Ingress`]. One for each worker.
 #[derive(Clone, Debug)]
@@ -122,7 +118,7 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = self.shared.clock.now();
-        let request_id = request_id(request.headers(), received);
+        let request_id = RequestId::of(request.headers(), received.wall);
         let client = self
             .peer
             .map(|peer| self.shared.client_address.client(peer, request.headers()));
@@ -256,16 +252,6 @@ impl<S, C> Ingress<S, C> {
     }
 }
 
-/// The one that the client gave, or a new one.
-fn request_id(headers: &HeaderMap, received: Now) -> RequestId {
-    let mut given = headers.get_all(X_REQUEST_ID).iter();
-    let given = match (given.next(), given.next()) {
-        (Some(value), None) => RequestId::new(value.clone()),
-        _ => None,
-    };
-    given.unwrap_or_else(|| RequestId::generate(received.wall))
-}
-
 /// The host that a request is for; none for an HTTP/1.0 request that names
 /// none. A target in absolute form is cut to its path, its authority becomes
 /// the `Host`, and a `Host` that says otherwise is refused.
@@ -394,7 +380,7 @@ where
             },
         };
         let request_id = this.request_id.header().clone();
-        response.headers_mut().insert(X_REQUEST_ID, request_id);
+        response.headers_mut().insert(RequestId::FIELD, request_id);
         this.asked.answered(&response);
         Poll::Ready(Ok(response))
     }
