@@ -23,7 +23,7 @@ const RANKS: &[&[&str]] = &[
     &["usage::recorder", "usage::refusals"],
     &["database", "directory", "usage::journal"],
     &["usage::config", "usage::sink"],
-    &["usage::shipper"],
+    &["usage::report", "usage::shipper"],
     &["context"],
     &["middleware", "proxy", "sample", "server"],
     &["usage"],

@@ -11,6 +11,8 @@ pub mod journal;
 pub mod recorder;
 pub mod refusals;
 #[cfg(feature = "edge")]
+pub mod report;
+#[cfg(feature = "edge")]
 pub mod shipper;
 #[cfg(feature = "edge")]
 pub mod sink;

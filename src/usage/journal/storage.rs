@@ -64,7 +64,7 @@ pub struct Files {
 
 const SEGMENT: &str = "segment";
 const ACKNOWLEDGED: &str = "acknowledged";
-const DROPPED: &str = "dropped";
+pub(super) const DROPPED: &str = "dropped";
 
 impl Files {
     pub(super) fn create(directory: PathBuf) -> io::Result<Self> {

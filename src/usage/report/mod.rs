@@ -1,0 +1,108 @@
+//! Usage, read back from where it ends.
+
+#[cfg(feature = "embedded")]
+mod sqlite;
+mod verify;
+
+#[cfg(feature = "embedded")]
+pub use sqlite::SqliteReports;
+pub use verify::{InstanceCheck, VerifyError, verify};
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// What a report is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The first moment of it.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub until: Timestamp,
+    pub by: Period,
+    pub key_id: Option<Uuid>,
+    pub route: Option<String>,
+}
+
+/// How long each row's time is; periods begin on the hour or day, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    Hour,
+    Day,
+}
+
+impl Period {
+    pub const fn micros(self) -> i64 {
+        const HOUR: i64 = 3600 * 1_000_000;
+        match self {
+            Self::Hour => HOUR,
+            Self::Day => 24 * HOUR,
+        }
+    }
+}
+
+/// The requests of one key to one route, in one period, with one outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UsageRow {
+    /// The period's beginning.
+    pub at: Timestamp,
+    pub key_id: Uuid,
+    pub route: String,
+    /// `admitted`, or the reason for the refusal.
+    pub outcome: String,
+    pub requests: u64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// The duration that half of the requests did not exceed; nearest rank.
+    pub p50_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
+}
+
+/// Refusals of nobody in particular.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusalRow {
+    /// The period's beginning.
+    pub at: Timestamp,
+    /// Empty where no route was matched.
+    pub route: String,
+    /// `other` for what went beyond the bound on rows.
+    pub reason: String,
+    pub count: u64,
+}
+
+/// What became of the decisions of one start of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InstanceRow {
+    pub instance: Uuid,
+    /// As far as the sink has been told.
+    pub decided: u64,
+    pub dropped: u64,
+    /// Events that ended while the process lived.
+    pub stored: u64,
+    /// Events that did not.
+    pub interrupted: u64,
+    pub updated_at: Timestamp,
+}
+
+/// A report cannot be made; the text is for operators.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("usage cannot be read: {0}")]
+pub struct ReportError(pub String);
+
+/// Reads a sink's usage.
+pub trait UsageReports: Send + Sync + 'static {
+    /// By time, key, route and outcome.
+    fn usage(&self, query: Query) -> BoxFuture<'_, Result<Vec<UsageRow>, ReportError>>;
+
+    /// By time, route and reason; the query's key does not matter.
+    fn refusals(&self, query: Query) -> BoxFuture<'_, Result<Vec<RefusalRow>, ReportError>>;
+
+    /// Oldest first.
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<InstanceRow>, ReportError>>;
+
+    /// How many of these events the sink has.
+    fn count_stored(&self, events: Vec<Uuid>) -> BoxFuture<'_, Result<u64, ReportError>>;
+}

@@ -1,0 +1,149 @@
+//! Reports over the SQLite sink.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use super::{InstanceRow, Query, RefusalRow, ReportError, UsageReports, UsageRow};
+use crate::clock::Timestamp;
+use crate::database::{Database, DatabaseError, DatabaseManager};
+
+/// Reports over `usage.db`.
+#[derive(Clone, Debug)]
+pub struct SqliteReports(Database);
+
+impl SqliteReports {
+    pub fn new(databases: &DatabaseManager) -> Self {
+        Self(databases.usage().clone())
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        statements: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, ReportError>> {
+        self.0
+            .run(statements)
+            .map(|result| result.map_err(ReportError::from))
+            .boxed()
+    }
+}
+
+impl From<DatabaseError> for ReportError {
+    fn from(error: DatabaseError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl UsageReports for SqliteReports {
+    fn usage(&self, query: Query) -> BoxFuture<'_, Result<Vec<UsageRow>, ReportError>> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(include_str!("usage.sql"))?
+                .query_map(
+                    params![
+                        query.by.micros(),
+                        query.from.as_micros(),
+                        query.until.as_micros(),
+                        query.key_id.map(|id| id.to_string()),
+                        query.route,
+                    ],
+                    usage_row,
+                )?
+                .collect()
+        })
+    }
+
+    fn refusals(&self, query: Query) -> BoxFuture<'_, Result<Vec<RefusalRow>, ReportError>> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT minute / ?1 * ?1 AS at, route, \
+                     CASE reason WHEN '' THEN 'other' ELSE reason END AS why, sum(count) \
+                     FROM refusals WHERE minute >= ?2 AND minute < ?3 \
+                     AND (?4 IS NULL OR route = ?4) \
+                     GROUP BY at, route, why ORDER BY at, route, why",
+                )?
+                .query_map(
+                    params![
+                        query.by.micros(),
+                        query.from.as_micros(),
+                        query.until.as_micros(),
+                        query.route,
+                    ],
+                    |row| {
+                        Ok(RefusalRow {
+                            at: Timestamp::from_micros(row.get(0)?),
+                            route: row.get(1)?,
+                            reason: row.get(2)?,
+                            count: natural(row, 3)?,
+                        })
+                    },
+                )?
+                .collect()
+        })
+    }
+
+    fn instances(&self) -> BoxFuture<'_, Result<Vec<InstanceRow>, ReportError>> {
+        self.run(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT i.instance, coalesce(sum(w.decided), 0), \
+                     coalesce(sum(w.dropped), 0), i.stored, i.interrupted, i.updated_at \
+                     FROM usage_instances i LEFT JOIN usage_writers w USING (instance) \
+                     GROUP BY i.instance ORDER BY i.instance",
+                )?
+                .query_map([], |row| {
+                    Ok(InstanceRow {
+                        instance: id(row, 0)?,
+                        decided: natural(row, 1)?,
+                        dropped: natural(row, 2)?,
+                        stored: natural(row, 3)?,
+                        interrupted: natural(row, 4)?,
+                        updated_at: Timestamp::from_micros(row.get(5)?),
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    fn count_stored(&self, events: Vec<Uuid>) -> BoxFuture<'_, Result<u64, ReportError>> {
+        self.run(move |connection| {
+            let mut find =
+                connection.prepare_cached("SELECT 1 FROM usage_events WHERE event_id = ?1")?;
+            let mut stored = 0;
+            for event in events {
+                stored += u64::from(find.exists([event.to_string()])?);
+            }
+            Ok(stored)
+        })
+    }
+}
+
+fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
+    Ok(UsageRow {
+        at: Timestamp::from_micros(row.get(0)?),
+        key_id: id(row, 1)?,
+        route: row.get(2)?,
+        outcome: row.get(3)?,
+        requests: natural(row, 4)?,
+        request_bytes: natural(row, 5)?,
+        response_bytes: natural(row, 6)?,
+        p50_us: natural(row, 7)?,
+        p95_us: natural(row, 8)?,
+        p99_us: natural(row, 9)?,
+    })
+}
+
+fn natural(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    Ok(u64::try_from(number).unwrap_or(0))
+}
+
+fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+    })
+}

@@ -1,0 +1,212 @@
+//! What every sink keeps to, and the reports over it.
+
+use std::sync::Arc;
+
+use cypheron_edge::clock::Timestamp;
+use cypheron_edge::refusal::Refusal;
+use cypheron_edge::usage::event::{Ended, Outcome, UsageEvent};
+use cypheron_edge::usage::journal::{Batch, Decided};
+use cypheron_edge::usage::refusals::{RefusalCount, Refused};
+use cypheron_edge::usage::report::{Period, Query, UsageReports};
+use cypheron_edge::usage::sink::{AuditRow, UsageSink};
+use uuid::Uuid;
+
+pub(crate) const HOUR: i64 = 3600 * 1_000_000;
+
+/// 2027-01-15T08:00:00Z, the beginning of an hour.
+pub(crate) const EIGHT: i64 = 1_800_000_000_000_000;
+
+pub(crate) fn event(id: u128, key: u128) -> UsageEvent {
+    UsageEvent {
+        event_id: Uuid::from_u128(id),
+        occurred_at: Timestamp::from_micros(EIGHT + 5),
+        key_id: Uuid::from_u128(key),
+        route: "orders".into(),
+        method: "GET".into(),
+        status: 200,
+        outcome: Outcome::Admitted,
+        ended: Ended::Complete,
+        request_bytes: 10,
+        response_bytes: 20,
+        duration_us: 30,
+        upstream_us: 25,
+        client_ip: Some([192, 0, 2, 1].into()),
+    }
+}
+
+pub(crate) fn batch(instance: u128, events: Vec<UsageEvent>, decided: u64) -> Arc<Batch> {
+    Arc::new(Batch {
+        instance: Uuid::from_u128(instance),
+        events,
+        writers: vec![Decided {
+            writer: 0,
+            decided,
+            dropped: 1,
+        }],
+    })
+}
+
+pub(crate) fn everything(by: Period) -> Query {
+    Query {
+        from: Timestamp::EPOCH,
+        until: Timestamp::from_micros(i64::MAX),
+        by,
+        key_id: None,
+        route: None,
+    }
+}
+
+pub(crate) async fn an_event_is_kept_once(sink: &dyn UsageSink, reports: &dyn UsageReports) {
+    let mut interrupted = event(3, 1);
+    interrupted.ended = Ended::Interrupted;
+    let first = batch(1, vec![event(1, 1), event(2, 1), interrupted], 5);
+    let again = batch(1, vec![event(2, 1), event(4, 1)], 4);
+    assert_eq!(sink.store(Arc::clone(&first)).await.unwrap().new, 3);
+    assert_eq!(sink.store(first).await.unwrap().new, 0);
+    assert_eq!(sink.store(again).await.unwrap().new, 1);
+
+    let rows = reports.usage(everything(Period::Hour)).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].requests, 4);
+    assert_eq!((rows[0].request_bytes, rows[0].response_bytes), (40, 80));
+    let instance = &reports.instances().await.unwrap()[0];
+    assert_eq!((instance.stored, instance.interrupted), (3, 1));
+    assert_eq!((instance.decided, instance.dropped), (5, 1));
+    let asked = (1..=6).map(Uuid::from_u128).collect();
+    assert_eq!(reports.count_stored(asked).await.unwrap(), 4);
+}
+
+pub(crate) async fn what_was_kept_first_stays(sink: &dyn UsageSink, reports: &dyn UsageReports) {
+    let mut later = event(1, 1);
+    later.ended = Ended::Interrupted;
+    sink.store(batch(1, vec![event(1, 1)], 2)).await.unwrap();
+    sink.store(batch(1, vec![later], 2)).await.unwrap();
+    let instance = &reports.instances().await.unwrap()[0];
+    assert_eq!((instance.stored, instance.interrupted), (1, 0));
+}
+
+pub(crate) async fn counts_of_refusals_can_be_stored_again(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let refused = Refused {
+        route: Some("orders".into()),
+        refusal: Refusal::KeyUnknown,
+        client: Some([192, 0, 2, 0].into()),
+    };
+    let minute = Timestamp::from_micros(EIGHT);
+    let counts: Arc<[RefusalCount]> = Arc::new([
+        RefusalCount {
+            minute,
+            what: Some(refused),
+            count: 7,
+        },
+        RefusalCount {
+            minute,
+            what: None,
+            count: 3,
+        },
+    ]);
+    for instance in [1, 1, 2] {
+        let instance = Uuid::from_u128(instance);
+        sink.store_refusals(instance, Arc::clone(&counts))
+            .await
+            .unwrap();
+    }
+    let rows = reports.refusals(everything(Period::Day)).await.unwrap();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (&*row.route, &*row.reason, row.count))
+        .collect();
+    assert_eq!(rows, [("", "other", 6), ("orders", "key-unknown", 14)]);
+}
+
+pub(crate) async fn what_is_old_is_deleted_a_little_at_a_time(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let mut events: Vec<_> = (0..5).map(|id| event(id, 1)).collect();
+    events[4].occurred_at = Timestamp::from_micros(EIGHT + HOUR);
+    sink.store(batch(1, events, 5)).await.unwrap();
+    let before = Timestamp::from_micros(EIGHT + HOUR);
+    let mut deleted = Vec::new();
+    for _ in 0..3 {
+        deleted.push(sink.expire(before, 3).await.unwrap());
+    }
+    assert_eq!(deleted, [3, 1, 0]);
+    let rows = reports.usage(everything(Period::Hour)).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].at, before);
+    assert_eq!(reports.instances().await.unwrap()[0].stored, 5);
+}
+
+pub(crate) async fn an_audit_row_is_taken(sink: &dyn UsageSink, _: &dyn UsageReports) {
+    let row = AuditRow {
+        at: Timestamp::from_micros(EIGHT),
+        actor: "operator".to_owned(),
+        action: "revoke".to_owned(),
+        key_id: Some(Uuid::from_u128(1)),
+        revision: Some(2),
+        detail: String::new(),
+    };
+    sink.audit(row).await.unwrap();
+}
+
+pub(crate) async fn a_report_tells_outcomes_periods_and_percentiles(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let mut events = Vec::new();
+    for duration in 1..=100 {
+        let mut event = event(duration, 1);
+        event.duration_us = u64::try_from(duration).unwrap();
+        events.push(event);
+    }
+    let mut refused = event(101, 1);
+    refused.outcome = Outcome::Refused(Refusal::RateLimited);
+    let mut other_route = event(102, 1);
+    other_route.route = "reports".into();
+    let mut later = event(103, 2);
+    later.occurred_at = Timestamp::from_micros(EIGHT + HOUR);
+    events.extend([refused, other_route, later]);
+    sink.store(batch(1, events, 104)).await.unwrap();
+
+    let rows = reports.usage(everything(Period::Hour)).await.unwrap();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.key_id.as_u128(),
+                &*row.route,
+                &*row.outcome,
+                row.requests,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, "orders", "admitted", 100),
+            (1, "orders", "rate-limited", 1),
+            (1, "reports", "admitted", 1),
+            (2, "orders", "admitted", 1),
+        ]
+    );
+    let times = (rows[0].p50_us, rows[0].p95_us, rows[0].p99_us);
+    assert_eq!(times, (50, 95, 99));
+    assert_eq!((rows[1].p50_us, rows[1].p99_us), (30, 30));
+    assert_eq!(rows[3].at, Timestamp::from_micros(EIGHT + HOUR));
+
+    let mut query = everything(Period::Day);
+    query.key_id = Some(Uuid::from_u128(2));
+    let rows = reports.usage(query).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].at.to_string(), "2027-01-15T00:00:00Z");
+    let mut query = everything(Period::Day);
+    query.route = Some("reports".to_owned());
+    query.until = Timestamp::from_micros(EIGHT + 6);
+    assert_eq!(reports.usage(query).await.unwrap().len(), 1);
+    let mut query = everything(Period::Day);
+    query.until = Timestamp::from_micros(EIGHT + 5);
+    assert!(reports.usage(query).await.unwrap().is_empty());
+}

@@ -1,0 +1,85 @@
+//! The SQLite sink keeps the contract of every sink.
+
+#![cfg(feature = "embedded")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod usage_contract;
+
+use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::database::DatabaseManager;
+use cypheron_edge::usage::report::SqliteReports;
+use cypheron_edge::usage::sink::{AuditRow, SqliteSink, UsageSink};
+use rusqlite::Connection;
+
+fn open(directory: &tempfile::TempDir) -> (SqliteSink, SqliteReports) {
+    let databases = DatabaseManager::open_embedded(directory.path()).unwrap();
+    let clock = Clock::manual(Timestamp::from_micros(usage_contract::EIGHT));
+    (
+        SqliteSink::new(&databases, clock),
+        SqliteReports::new(&databases),
+    )
+}
+
+macro_rules! contract {
+    ($($rule:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $rule() {
+            let directory = tempfile::tempdir().unwrap();
+            let (sink, reports) = open(&directory);
+            usage_contract::$rule(&sink, &reports).await;
+        }
+    )*};
+}
+
+contract! {
+    an_event_is_kept_once,
+    what_was_kept_first_stays,
+    counts_of_refusals_can_be_stored_again,
+    what_is_old_is_deleted_a_little_at_a_time,
+    an_audit_row_is_taken,
+    a_report_tells_outcomes_periods_and_percentiles,
+}
+
+#[tokio::test]
+async fn the_hourly_sums_grow_only_with_new_events_and_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sink, _) = open(&directory);
+    let mut second = usage_contract::event(2, 1);
+    second.occurred_at = Timestamp::from_micros(usage_contract::EIGHT + 9);
+    let batch = usage_contract::batch(1, vec![usage_contract::event(1, 1), second], 2);
+    sink.store(batch.clone()).await.unwrap();
+    sink.store(batch).await.unwrap();
+    let far = Timestamp::from_micros(i64::MAX);
+    assert_eq!(sink.expire(far, 10).await.unwrap(), 2);
+
+    let file = Connection::open(directory.path().join("usage.db")).unwrap();
+    let sums: (i64, i64, i64, i64) = file
+        .query_row(
+            "SELECT hour, requests, response_bytes, last_at FROM usage_hourly",
+            [],
+            |row| row.try_into(),
+        )
+        .unwrap();
+    let hour = usage_contract::EIGHT;
+    assert_eq!(sums, (hour, 2, 40, hour + 9));
+}
+
+#[tokio::test]
+async fn the_audit_log_keeps_every_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sink, _) = open(&directory);
+    for revision in [1, 2] {
+        let row = AuditRow {
+            at: Timestamp::from_micros(7),
+            actor: "operator".to_owned(),
+            action: "update".to_owned(),
+            key_id: None,
+            revision: Some(revision),
+            detail: "name".to_owned(),
+        };
+        sink.audit(row).await.unwrap();
+    }
+    let file = Connection::open(directory.path().join("usage.db")).unwrap();
+    let count = |sql: &str| file.query_row::<i64, _, _>(sql, [], |row| row.get(0));
+    assert_eq!(count("SELECT sum(revision) FROM audit_log").unwrap(), 3);
+}
