@@ -5,12 +5,14 @@ mod edge;
 mod error;
 mod operations;
 mod quickstart;
+mod reports;
 mod serve;
 mod stack;
 
 pub use error::ServeError;
 pub use operations::{Need, OpenError, describe_keyring, init_keyring, operations};
 pub use quickstart::{Welcome, quickstart};
+pub use reports::reports;
 pub use serve::serve;
 
 use std::io;

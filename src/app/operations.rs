@@ -39,6 +39,8 @@ pub enum OpenError {
     Password(Invalid),
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
+    #[error("{}: no usage was recorded yet", .0.display())]
+    NoUsage(PathBuf),
     #[error("the data directory {path} cannot be made: {source}")]
     Directory { path: PathBuf, source: io::Error },
 }

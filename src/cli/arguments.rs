@@ -1,11 +1,14 @@
 //! The command line's shape.
 
 mod keys;
+mod usage;
 
 pub(super) use keys::{Changes, Key, Keys, Listing, NewKey, TokenOutput};
+pub(super) use usage::{Report, Usage};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -41,6 +44,9 @@ pub(super) enum Command {
     /// The secret keys that records are sealed with
     #[command(subcommand)]
     Keyring(Keyring),
+    /// What keys were used for
+    #[command(subcommand)]
+    Usage(Usage),
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +68,10 @@ pub(super) struct Output {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write `30s`, `10min` or `90d`".to_owned())
 }
 
 fn suite(name: &str) -> Result<Suite, String> {

@@ -11,6 +11,7 @@ mod keyring;
 mod keys;
 mod quickstart;
 mod table;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -74,6 +75,9 @@ fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Fail
         }),
         Command::Keyring(command) => on_stores(file, async |config, clock| {
             keyring::run(command, config, clock, streams).await
+        }),
+        Command::Usage(command) => on_stores(file, async |config, clock| {
+            usage::run(command, config, clock, streams).await
         }),
     }
 }

@@ -5,6 +5,7 @@
 mod check;
 mod keyring;
 mod keys;
+mod usage;
 
 use std::fs;
 use std::path::PathBuf;

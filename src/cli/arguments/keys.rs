@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 
-use super::Output;
+use super::{Output, duration};
 use crate::admin;
 use crate::clock::Timestamp;
 use crate::key::KeyName;
@@ -165,10 +165,6 @@ impl Expiry {
             .map(|lifetime| now.saturating_add(lifetime))
             .or(self.expires_at)
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "write `30s`, `10min` or `90d`".to_owned())
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
