@@ -1,6 +1,8 @@
 //! A running edge: everything started in order, and ended in order.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -11,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::error::ServeError;
 use super::operations::{self, COLLECTION};
 use super::stack::Parts;
-use crate::admin::{Health, keyring, serve_health};
+use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::crypto::{Password, PostQuantumEncryption};
@@ -23,7 +25,7 @@ use crate::middleware::ApiKeyAuthLayer;
 use crate::proxy::{ClientAddressRule, Upstreams};
 use crate::repository::ApiKeyRepository;
 use crate::route::RouteTable;
-use crate::server::{Connection, Running, Server, Stop};
+use crate::server::{self, Connection, Running, Server, Stop};
 use crate::telemetry::Metrics;
 use crate::token::TokenKeys;
 use crate::usage::journal::{DataDir, Journal};
@@ -42,6 +44,38 @@ pub(super) struct Edge {
     probes: Ending<()>,
     // Given back last: until then the directory is ours.
     _data: DataDir,
+}
+
+/// The ports, taken before anything that takes long: whoever wants them learns
+/// at once that they are not to be had.
+pub(super) struct Sockets {
+    server: Server,
+    probes: TcpListener,
+}
+
+impl Sockets {
+    pub(super) fn bind(server: &server::Config, health: &HealthConfig) -> Result<Self, ServeError> {
+        let address = health.listen;
+        let probes = std::net::TcpListener::bind(address)
+            .and_then(|listener| {
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener)
+            })
+            .map_err(|source| ServeError::Health { address, source })?;
+        Ok(Self {
+            server: Server::bind(server)?,
+            probes,
+        })
+    }
+
+    /// Where the traffic comes in.
+    pub(super) const fn traffic(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub(super) fn health(&self) -> io::Result<SocketAddr> {
+        self.probes.local_addr()
+    }
 }
 
 /// What a reload replaces.
@@ -81,9 +115,9 @@ impl Edge {
         config: &Config,
         clock: Clock,
         metrics: Metrics,
-        take_over: bool,
+        data: DataDir,
+        sockets: Sockets,
     ) -> Result<Self, ServeError> {
-        let data = DataDir::claim(&config.data.dir, take_over)?;
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
         let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
         let routing = Routing {
@@ -92,14 +126,7 @@ impl Edge {
             limiter: Arc::new(Limiter::new(config.limiter.clone())),
         };
 
-        // Whoever waits for the ports learns at once that they are taken.
-        let server = Server::bind(&config.server)?;
-        let probes = TcpListener::bind(config.health.listen)
-            .await
-            .map_err(|source| ServeError::Health {
-                address: config.health.listen,
-                source,
-            })?;
+        let Sockets { server, probes } = sockets;
 
         let keys = Keys::open(config, &clock).await?;
         let directory = Directory::new(

@@ -214,7 +214,7 @@ fn file(config: &Config) -> PathBuf {
 }
 
 /// Readable by its owner only: what is in it is worth as much as the keys.
-pub(super) fn make_directory(path: &Path) -> Result<(), OpenError> {
+fn make_directory(path: &Path) -> Result<(), OpenError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| OpenError::Directory {
         path: path.to_owned(),

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::edge::Edge;
+use super::edge::{Edge, Sockets};
 use super::error::ServeError;
 use super::operations::{self, Need};
 use super::serve::{Signals, Wanted};
-use crate::admin::{KeyRef, NewKey};
+use crate::admin::{HealthConfig, KeyRef, NewKey};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PASSWORD_FILE, Purpose};
 use crate::crypto::Suite;
@@ -19,7 +19,9 @@ use crate::key::KeyName;
 use crate::repository::Filter;
 use crate::sample::Sample;
 use crate::secret::Secret;
+use crate::server;
 use crate::telemetry;
+use crate::usage::journal::DataDir;
 
 /// The file in the data directory that commands beside it are to be given.
 const CONFIG_FILE: &str = "quickstart.toml";
@@ -53,13 +55,14 @@ pub fn quickstart(
         let clock = Clock::system();
         let sample = Sample::bind().await?;
         let sample_address = sample.address()?;
-        let (config, config_file) = configure(environment, sample_address)?;
+        let sockets = sockets()?;
+        let (config, config_file, data) = configure(environment, sample_address, &sockets)?;
         telemetry::install_logging(&config.log)?;
         let metrics = telemetry::install_metrics()?;
 
         let token = key(&config, &clock).await?;
         tokio::spawn(sample.serve());
-        let edge = Edge::start(&config, clock, metrics, false).await?;
+        let edge = Edge::start(&config, clock, metrics, data, sockets).await?;
         welcome(&Welcome {
             traffic: config.server.listen,
             health: config.health.listen,
@@ -78,7 +81,8 @@ pub fn quickstart(
 fn configure(
     environment: &dyn Environment,
     sample: SocketAddr,
-) -> Result<(Config, PathBuf), ServeError> {
+    sockets: &Sockets,
+) -> Result<(Config, PathBuf, DataDir), ServeError> {
     let home: BTreeMap<String, String> = ["HOME", "XDG_DATA_HOME"]
         .into_iter()
         .filter_map(|name| {
@@ -106,30 +110,36 @@ fn configure(
          [upstreams.sample]\ntarget = \"http://{sample}\"\n\
          \n\
          [[routes]]\nname = \"sample\"\npath = \"/\"\nupstream = \"sample\"\n",
-        traffic = free(TRAFFIC_PORT)?,
-        health = free(HEALTH_PORT)?,
+        traffic = sockets.traffic(),
+        health = sockets.health()?,
     );
     let directory = config::parse(&text, &home, Purpose::Operate)
         .config?
         .data
         .dir;
-    operations::make_directory(&directory)?;
+    let data = DataDir::claim(&directory, false)?;
     keep_password(&directory)?;
     let file = directory.join(CONFIG_FILE);
     fs::write(&file, &text)?;
     let config = config::parse(&text, &home, Purpose::Serve).config?;
-    Ok((config, file))
+    Ok((config, file, data))
 }
 
-/// The port on the loopback, or a free one where it is taken.
-fn free(port: u16) -> io::Result<SocketAddr> {
-    [port, 0]
-        .into_iter()
-        .find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
-        .map_or_else(
-            || Err(io::Error::other("no port of 127.0.0.1 is free")),
-            |listener| listener.local_addr(),
-        )
+/// The usual ports of the loopback, or free ones where those are taken.
+fn sockets() -> Result<Sockets, ServeError> {
+    let bind = |traffic, health| {
+        let server = server::Config {
+            listen: (Ipv4Addr::LOCALHOST, traffic).into(),
+            ..server::Config::default()
+        };
+        let health = HealthConfig {
+            listen: (Ipv4Addr::LOCALHOST, health).into(),
+        };
+        Sockets::bind(&server, &health)
+    };
+    bind(TRAFFIC_PORT, HEALTH_PORT)
+        .or_else(|_| bind(TRAFFIC_PORT, 0))
+        .or_else(|_| bind(0, 0))
 }
 
 /// Makes a password unless one is kept already.

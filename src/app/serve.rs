@@ -2,11 +2,12 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::edge::Edge;
+use super::edge::{Edge, Sockets};
 use super::error::ServeError;
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::telemetry;
+use crate::usage::journal::DataDir;
 
 /// Serves until SIGTERM or SIGINT. At SIGHUP, `reload` gives the configuration
 /// anew; one that is refused is logged, and the old one stays.
@@ -19,7 +20,9 @@ pub fn serve(
     let metrics = telemetry::install_metrics()?;
     super::background()?.block_on(async {
         let mut signals = Signals::listen()?;
-        let edge = Edge::start(config, Clock::system(), metrics, take_over).await?;
+        let data = DataDir::claim(&config.data.dir, take_over)?;
+        let sockets = Sockets::bind(&config.server, &config.health)?;
+        let edge = Edge::start(config, Clock::system(), metrics, data, sockets).await?;
         while let Wanted::Reload = signals.next().await {
             match reload().and_then(|config| edge.reload(&config)) {
                 Ok(()) => tracing::info!("routes, upstreams and limits were reloaded"),

@@ -1,7 +1,9 @@
 //! Forged tokens cost the store and the journal nothing.
 
+use std::time::Duration;
+
 use crate::client::Connection;
-use crate::process::Deployment;
+use crate::process::{Deployment, eventually};
 use crate::serving::rows;
 use crate::upstream::Upstream;
 
@@ -14,7 +16,13 @@ fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
     let stranger = Deployment::new(upstream.address, "");
     let forged = stranger.key("forged", &[]);
     let running = edge.serve();
-    let journal = journal_bytes(&edge);
+    // Segments are prepared ahead, off the workers: until they are, files grow.
+    let mut journal = 0;
+    eventually("the journal's files are all there", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let before = std::mem::replace(&mut journal, journal_bytes(&edge));
+        before > 0 && before == journal
+    });
     let mut connection = Connection::open(edge.traffic).unwrap();
     for _ in 0..FORGED {
         let answer = connection.get("/", &[("X-API-Key", &forged)]).unwrap();
