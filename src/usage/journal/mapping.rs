@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::frame::ALIGNMENT;
 
@@ -51,11 +51,22 @@ pub(super) fn map(file: &File, length: usize, end: usize) -> io::Result<Appender
     if file.metadata()?.len() < length as u64 || end > length || !end.is_multiple_of(ALIGNMENT) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let map = MmapOptions::new().len(length).populate().map_raw(file)?;
+    let map = MmapOptions::new().len(length).map_raw(file)?;
+    touch(&map)?;
     Ok(Appender(Arc::new(Mapping {
         map,
         end: AtomicUsize::new(end),
     })))
+}
+
+/// Makes every page present and writable: `MAP_POPULATE` makes those of a
+/// shared mapping readable only, and each first store would be a fault.
+fn touch(map: &MmapRaw) -> io::Result<()> {
+    match map.advise(Advice::PopulateWrite) {
+        // Linux before 5.14 does not know it, and takes the faults.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
 }
 
 impl Appender {
