@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use uuid::Uuid;
 
 /// A point on the wall clock: microseconds since the Unix epoch, UTC.
 ///
@@ -50,6 +51,20 @@ impl Timestamp {
     /// Parses RFC 3339, cutting what is finer than a microsecond.
     pub fn parse(text: &str) -> Result<Self, chrono::ParseError> {
         DateTime::parse_from_rfc3339(text).map(|time| Self(time.timestamp_micros()))
+    }
+
+    /// A new UUIDv7 of this moment, which nobody can guess.
+    pub fn new_uuid(self) -> Result<Uuid, getrandom::Error> {
+        let mut random = [0; 10];
+        getrandom::fill(&mut random)?;
+        Ok(self.uuid(random))
+    }
+
+    /// The UUIDv7 (RFC 9562, section 5.7) of this moment's millisecond and 74
+    /// bits of `random`. A time before the epoch counts as the epoch.
+    pub fn uuid(self, random: [u8; 10]) -> Uuid {
+        let millis = u64::try_from(self.0 / 1000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
 
@@ -194,6 +209,18 @@ mod tests {
         let fine = Timestamp::parse("2026-01-01T00:00:00.123456789Z").unwrap();
         let cut = Timestamp::parse("2026-01-01T00:00:00.123456Z").unwrap();
         assert_eq!(fine, cut);
+    }
+
+    #[test]
+    fn a_new_uuid_is_of_its_time_and_unique() {
+        let at = Timestamp::from_micros(1_700_000_000_123_456);
+        let id = at.new_uuid().unwrap();
+        assert_eq!(id.get_version_num(), 7);
+        let made = id.get_timestamp().unwrap().to_unix();
+        assert_eq!(made, (1_700_000_000, 123_000_000));
+        assert_ne!(at.new_uuid().unwrap(), id);
+        let before_the_epoch = Timestamp::from_micros(-1_000_000).uuid([0; 10]);
+        assert_eq!(before_the_epoch, Timestamp::EPOCH.uuid([0; 10]));
     }
 
     #[test]

@@ -70,13 +70,11 @@ impl RequestId {
     /// Unique, not unguessable: its random bits come from a generator of this
     /// thread, which the operating system seeded.
     pub fn generate(at: Timestamp) -> Self {
-        let millis = u64::try_from(at.as_micros() / 1000).unwrap_or(0);
         let mut random = [0; 10];
         random[..8].copy_from_slice(&next_random().to_be_bytes());
         random[8..].copy_from_slice(&next_random().to_be_bytes()[..2]);
-        let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
         let mut text = uuid::Uuid::encode_buffer();
-        let text = id.hyphenated().encode_lower(&mut text);
+        let text = at.uuid(random).hyphenated().encode_lower(&mut text);
         // why: hexadecimal digits and hyphens are a header value.
         Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
     }

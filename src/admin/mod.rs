@@ -6,7 +6,6 @@
 
 mod audit;
 mod health;
-mod id;
 pub mod keyring;
 mod operations;
 

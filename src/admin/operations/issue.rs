@@ -6,7 +6,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Action, Changes, KeyRef, OperationError, Operations, Result, persist};
-use crate::admin::id::new_id;
 use crate::clock::Timestamp;
 use crate::key::{ApiKey, KeyName, Sealed};
 use crate::permission::Permission;
@@ -51,7 +50,7 @@ impl Operations {
         let now = self.clock.wall();
         let token = self.format.mint(&self.unlocked()?.tokens)?;
         let key = ApiKey {
-            id: new_id(now)?,
+            id: now.new_uuid()?,
             name: new.name,
             key_hash: self.hash(&token)?,
             permissions: new.permissions,

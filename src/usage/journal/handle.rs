@@ -96,7 +96,7 @@ impl Journal {
             });
         }
 
-        let instance = instance(clock)?;
+        let instance = clock.wall().new_uuid()?;
         let directory = root.join(instance.to_string());
         let lock = begin(&directory).map_err(at(&directory))?;
         let budget = Arc::new(Budget::new(max_bytes));
@@ -236,13 +236,6 @@ pub(super) fn directories(root: &Path) -> io::Result<Vec<PathBuf>> {
 fn begin(directory: &Path) -> io::Result<Lock> {
     fs::create_dir(directory)?;
     Lock::try_exclusive(&directory.join(LOCK))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
-}
-
-fn instance(clock: &Clock) -> Result<Uuid, getrandom::Error> {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random)?;
-    let millis = u64::try_from(clock.wall().as_micros() / 1000).unwrap_or(0);
-    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
 fn max_bytes(config: &Config, durability: Durability) -> u64 {

@@ -33,8 +33,7 @@ impl EventIds {
         let mut random = [0; 10];
         random[..2].copy_from_slice(&self.high.to_be_bytes());
         random[2..].copy_from_slice(&self.low.to_be_bytes());
-        let millis = u64::try_from(at.as_micros() / 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+        at.uuid(random)
     }
 }
 
