@@ -55,13 +55,19 @@ struct Handler<'a, 'b> {
 
 impl Handler<'_, '_> {
     async fn create(&mut self, new: &NewKey) -> Result<(), Failure> {
-        let place = TokenPlace::prepare(&new.token)?;
         let now = self.operations.clock.wall();
+        let expires_at = new.expiry.moment(now);
+        if let Some(past) = expires_at.filter(|moment| *moment <= now) {
+            return Err(Failure::refused(format_args!(
+                "the key would end at {past}: that is over"
+            )));
+        }
+        let place = TokenPlace::prepare(&new.token)?;
         let request = admin::NewKey {
             name: new.name.clone(),
             permissions: new.permissions.clone(),
             rate_limit: new.rate_limit,
-            expires_at: new.expiry.moment(now),
+            expires_at,
             allowed_ips: new.allowed_ips.clone(),
             recoverable: new.recoverable,
         };

@@ -67,10 +67,7 @@ impl Written {
     }
 
     fn override_one(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let path: Vec<String> = name[PREFIX.len()..]
-            .split("__")
-            .map(str::to_lowercase)
-            .collect();
+        let path = spelled(&name[PREFIX.len()..]);
         let keys = path
             .first()
             .and_then(|section| schema::keys(section))
@@ -139,6 +136,18 @@ impl Written {
     }
 }
 
+/// The path of a key: a variable is all capitals, a key is none, and what an
+/// operator names in an open table is a method.
+fn spelled(variable: &str) -> Vec<String> {
+    let mut path: Vec<String> = variable.split("__").map(str::to_lowercase).collect();
+    if let [.., table, method] = &mut path[..]
+        && schema::is_open(table)
+    {
+        method.make_ascii_uppercase();
+    }
+    path
+}
+
 /// How a variable spells a name: it has no `-` and no capitals to tell.
 fn folded(name: &str) -> String {
     name.to_lowercase().replace('-', "_")
@@ -173,7 +182,6 @@ fn value_at(keys: &Table, path: &[String], text: &str) -> Option<Value> {
         [key] => Some(typed(text, keys.get(key)?)),
         [key, rest @ ..] if schema::is_open(key) => {
             let table = keys.get(key)?.as_table()?;
-            // A method's name, in capitals.
             (rest.len() == 1 && !table.is_empty()).then(|| Value::String(text.to_owned()))
         }
         [key, rest @ ..] => value_at(keys.get(key)?.as_table()?, rest, text),

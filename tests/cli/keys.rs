@@ -301,6 +301,25 @@ fn what_cannot_be_a_setting_of_a_key_is_a_usage_error() {
 }
 
 #[test]
+fn a_key_that_has_ended_already_is_not_issued() {
+    let deployment = Deployment::new();
+    let past = [
+        "keys",
+        "create",
+        "--name",
+        "a",
+        "--expires-at",
+        "2020-01-01T00:00:00Z",
+    ];
+    let error = deployment.fails(2, &past);
+    assert!(error.contains("2020-01-01T00:00:00Z"), "{error}");
+    assert_eq!(
+        deployment.json(&["keys", "list", "--json"]),
+        serde_json::json!([])
+    );
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let deployment = Deployment::new();
     let mut child = deployment

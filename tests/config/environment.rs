@@ -72,6 +72,9 @@ fn a_route_is_overridden_by_its_name() {
     "#;
     let config = accepted(text, &[("CYPHERON_EDGE__ROUTES__BIG_FILES__TIMEOUT", "5s")]);
     assert_eq!(config.routes[0].timeout, Some(Duration::from_secs(5)));
+    let of_method = "CYPHERON_EDGE__ROUTES__BIG_FILES__PERMISSIONS__GET";
+    let config = accepted(text, &[(of_method, "files:read")]);
+    assert_eq!(config.routes[0].permissions["GET"], "files:read");
     let problem = refused(text, &[("CYPHERON_EDGE__ROUTES__SMALL__TIMEOUT", "5s")]);
     assert!(problem.ends_with("no route is named `small`"), "{problem}");
 }
