@@ -132,6 +132,26 @@ fn an_empty_file_beside_the_others_does_no_harm() {
 }
 
 #[test]
+fn an_empty_directory_of_a_process_that_never_began_goes_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = directory
+        .path()
+        .join("journal/01900000-0000-7000-8000-000000000000");
+    fs::create_dir_all(&empty).unwrap();
+    let (journal, _writers) = open(directory.path());
+    assert!(journal.remains().unwrap().is_empty(), "it may yet begin");
+    drop(journal);
+    let clock = Clock::system();
+    let config = Config::default();
+    let (journal, _writers) =
+        Journal::open(&config, ClientIp::None, directory.path(), &clock, 1).unwrap();
+    for remains in journal.remains().unwrap() {
+        remains.remove().unwrap();
+    }
+    assert!(!empty.exists());
+}
+
+#[test]
 fn a_newer_format_is_left_untouched() {
     let (directory, left) = left_behind();
     let mut bytes = fs::read(segment(&left)).unwrap();

@@ -36,6 +36,7 @@ const LEAST_SEGMENTS: u64 = 3;
 #[derive(Debug)]
 pub struct Journal {
     root: PathBuf,
+    clock: Clock,
     instance: Uuid,
     durability: Durability,
     max_bytes: u64,
@@ -120,6 +121,7 @@ impl Journal {
         let handles = opened.iter().cloned().map(Writer).collect();
         let journal = Self {
             root,
+            clock: clock.clone(),
             instance,
             durability,
             max_bytes,
@@ -191,9 +193,10 @@ impl Journal {
     /// What dead processes left behind, oldest first. One that cannot be read
     /// is left as it is, and told of in the log.
     pub fn remains(&self) -> io::Result<Vec<Remains>> {
+        let now = self.clock.wall();
         let mut found = Vec::new();
         for directory in directories(&self.root)? {
-            match Remains::claim(&directory, &self.budget) {
+            match Remains::claim(&directory, now, &self.budget) {
                 Ok(remains) => found.extend(remains),
                 Err(error) => self.tell_unreadable(&directory, &error),
             }

@@ -13,6 +13,7 @@ use super::lock::Lock;
 use super::recovery::Recovery;
 use super::storage::{self, Files};
 use super::{LOCK, MAGIC};
+use crate::clock::Timestamp;
 
 /// The directory of one dead process, locked, and read once.
 #[derive(Debug)]
@@ -29,12 +30,16 @@ pub struct Remains {
 
 impl Remains {
     /// `None` when the process lives, or has only just begun to.
-    pub(super) fn claim(directory: &Path, budget: &Arc<Budget>) -> io::Result<Option<Self>> {
+    pub(super) fn claim(
+        directory: &Path,
+        now: Timestamp,
+        budget: &Arc<Budget>,
+    ) -> io::Result<Option<Self>> {
         let name = directory.file_name().and_then(|name| name.to_str());
         let Some(instance) = name.and_then(|name| name.parse().ok()) else {
             return Ok(None);
         };
-        if segments_in(directory)?.is_empty() {
+        if segments_in(directory)?.is_empty() && !is_old(instance, now) {
             return Ok(None);
         }
         let Some(lock) = Lock::try_exclusive(&directory.join(LOCK))? else {
@@ -115,6 +120,15 @@ impl Drop for Remains {
     fn drop(&mut self) {
         self.budget.release(self.bytes);
     }
+}
+
+/// Whether a process began so long ago that it has its lock and segments, or
+/// never will: its id begins with the time.
+fn is_old(instance: Uuid, now: Timestamp) -> bool {
+    const LONG: u64 = 3600;
+    let began = instance.get_timestamp().map_or(0, |time| time.to_unix().0);
+    let now = u64::try_from(now.as_micros() / 1_000_000).unwrap_or(0);
+    began.saturating_add(LONG) < now
 }
 
 /// The directories of a process's writers, by number.

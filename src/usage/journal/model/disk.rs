@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::usage::journal::storage::{Memory, Storage, View};
@@ -18,6 +18,8 @@ const PAGE: usize = 256;
 pub(super) struct Disk {
     content: Arc<Mutex<Content>>,
     dropped: Arc<AtomicU64>,
+    /// Whether syncing fails.
+    pub(super) broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -133,9 +135,7 @@ impl Disk {
         content.deleted.hash(hasher);
         content.acknowledged.hash(hasher);
         content.acknowledged_may_be_lost.hash(hasher);
-        self.dropped
-            .load(std::sync::atomic::Ordering::Relaxed)
-            .hash(hasher);
+        self.dropped.load(Ordering::Relaxed).hash(hasher);
     }
 }
 
@@ -220,6 +220,9 @@ impl View for OpenFile {
     }
 
     fn sync(&self, range: Range<usize>) -> io::Result<()> {
+        if self.disk.broken.load(Ordering::Relaxed) {
+            return Err(io::Error::other("broken"));
+        }
         self.disk.with_file(self.sequence, |file| {
             let start = range.start / PAGE * PAGE;
             let end = file.memory.len().min(range.end.next_multiple_of(PAGE));

@@ -67,3 +67,11 @@ fn the_model_notices_a_lost_event() {
     world.forget_disk();
     assert!(!world.drain().is_empty());
 }
+
+#[test]
+fn while_the_disk_cannot_be_synced_nothing_is_admitted() {
+    let mut world = World::after(&[]);
+    assert!(world.admits_after_sync(false));
+    assert!(!world.admits_after_sync(true));
+    assert!(world.admits_after_sync(false));
+}

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::Method;
 use uuid::Uuid;
@@ -332,6 +333,18 @@ impl World {
         if !self.sink.values().all(|event| known(&event)) {
             self.wrong.push("an event of no request".to_owned());
         }
+    }
+
+    /// Whether a request is admitted after a sync that fails, or does not.
+    pub(super) fn admits_after_sync(&mut self, fails: bool) -> bool {
+        let live = self.live();
+        live.disk.broken.store(fails, Ordering::Relaxed);
+        assert_eq!(live.writer.0.sync().is_err(), fails);
+        let admitted = live.writer.admit(&decision(0));
+        admitted.is_ok_and(|reservation| {
+            reservation.complete(&DONE);
+            true
+        })
     }
 
     pub(super) fn forget_disk(&mut self) {
