@@ -8,25 +8,37 @@
 use std::sync::LazyLock;
 
 use cypheron_edge::clock::Timestamp;
+use cypheron_edge::context::RequestId;
 use cypheron_edge::crypto::envelope::Envelope;
 use cypheron_edge::crypto::keyring::Description;
 use cypheron_edge::crypto::{KeyId, Suite};
 use cypheron_edge::key::KeyName;
+use cypheron_edge::middleware::auth::{Config, fuzzing};
 use cypheron_edge::permission::{Permission, Required};
 use cypheron_edge::refusal::Refusal;
-use cypheron_edge::route::{Host, path};
+use cypheron_edge::route::{Cors, CorsConfig, Host, path};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{Environment, GenerationKeys, KeyHash, TokenFormat, TokenKeys, Value};
 use cypheron_edge::usage::event::Outcome;
+use cypheron_edge::usage::journal::fuzzing as journal;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
+use percent_encoding::percent_decode_str;
 
 /// A name, and what to run.
 type Target = (&'static str, fn(&[u8]));
 
 pub(crate) const TARGETS: &[Target] = &[
     #[cfg(feature = "edge")]
+    ("client_address", client_address),
+    #[cfg(feature = "edge")]
     ("configuration", configuration),
+    ("cors", cors),
+    ("credentials", credentials),
     ("envelope", envelope),
     ("host", host),
+    ("journal_frames", journal_frames),
+    ("journal_position", journal_position),
+    ("journal_record", journal_record),
     ("key_hash", key_hash),
     ("key_id", key_id),
     ("key_name", key_name),
@@ -34,9 +46,25 @@ pub(crate) const TARGETS: &[Target] = &[
     ("outcome", outcome),
     ("path", path),
     ("permission", permission),
+    ("request_id", request_id),
     ("timestamp", timestamp),
     ("token", token),
 ];
+
+/// A request's header fields, one on each line.
+fn fields<'d>(lines: impl Iterator<Item = &'d [u8]>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (name, value) = (parts.next(), parts.next());
+        let name = name.and_then(|name| HeaderName::from_bytes(name).ok());
+        let value = value.and_then(|value| HeaderValue::from_bytes(value.trim_ascii()).ok());
+        if let (Some(name), Some(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
 
 /// Runs one of [`TARGETS`].
 pub(crate) fn run(name: &str, data: &[u8]) {
@@ -46,6 +74,28 @@ pub(crate) fn run(name: &str, data: &[u8]) {
         }
     }
     panic!("there is no target {name}");
+}
+
+/// Each line is a field; the client is the peer, or somebody that is named.
+#[cfg(feature = "edge")]
+fn client_address(data: &[u8]) {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::num::NonZeroUsize;
+
+    use cypheron_edge::proxy::ClientAddressRule;
+
+    const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let headers = fields(data.split(|byte| *byte == b'\n'));
+    let is_named = headers.contains_key("x-forwarded-for");
+    for hops in [1, 2] {
+        let hops = NonZeroUsize::new(hops).expect("not zero");
+        let rule = ClientAddressRule::new(vec![PROXY.into()], hops);
+        assert_eq!(rule.client(rule.peer(STRANGER), &headers), STRANGER);
+        let client = rule.client(rule.peer(PROXY), &headers);
+        assert!(is_named || client == PROXY);
+        assert_eq!(client, client.to_canonical());
+    }
 }
 
 #[cfg(feature = "edge")]
@@ -63,6 +113,72 @@ fn configuration(data: &[u8]) {
     }
 }
 
+static CORS: LazyLock<Cors> = LazyLock::new(|| {
+    let config = CorsConfig {
+        origins: vec!["https://app.example.com".to_owned()],
+        headers: vec!["*".to_owned()],
+        ..CorsConfig::default()
+    };
+    config.compile().expect("sound settings")
+});
+
+/// Only the named origin is let in, however a page asks.
+fn cors(data: &[u8]) {
+    let asked = fields(data.split(|byte| *byte == b'\n'));
+    let origin = asked.get("origin");
+    let ours = origin.is_some_and(|origin| origin == "https://app.example.com");
+    let answer = CORS.answer_preflight(&asked);
+    let mut marked = HeaderMap::new();
+    CORS.mark(origin, &mut marked);
+    for answer in [answer, marked] {
+        let allowed = answer.get("access-control-allow-origin");
+        assert_eq!(allowed.is_some(), ours, "{asked:?}");
+        assert!(allowed.is_none_or(|allowed| origin == Some(allowed)));
+    }
+}
+
+/// The first line is the target, the others are fields. No token is left in
+/// any place, and everything else is.
+fn credentials(data: &[u8]) {
+    const PARAMETER: &str = "key";
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let target = lines.next().and_then(|target| str::from_utf8(target).ok());
+    let Some(Ok(target)) = target.map(str::parse::<Uri>) else {
+        return;
+    };
+    let mut request = Request::new(());
+    *request.uri_mut() = target;
+    *request.headers_mut() = fields(lines);
+    let before = request.headers().clone();
+    fuzzing::take_off(&mut request, &Config::default(), PARAMETER).expect("a valid prefix");
+
+    for name in before.keys() {
+        let of = |headers: &HeaderMap| -> Vec<HeaderValue> {
+            headers.get_all(name).iter().cloned().collect()
+        };
+        if *name != "authorization" && *name != "x-api-key" {
+            assert_eq!(of(request.headers()), of(&before), "{name}");
+        }
+    }
+    for value in request.headers().get_all("x-api-key") {
+        assert!(!value.as_bytes().starts_with(b"cyk_"), "{value:?}");
+    }
+    for value in request.headers().get_all("authorization") {
+        let value = value.as_bytes();
+        let token = match value.split_at_checked("Bearer ".len()) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"Bearer ") => rest,
+            _ => value,
+        };
+        assert!(!token.trim_ascii_start().starts_with(b"cyk_"), "{value:?}");
+    }
+    for pair in request.uri().query().unwrap_or_default().split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
+        let ours = decoded(name) == PARAMETER.as_bytes() && decoded(value).starts_with(b"cyk_");
+        assert!(!ours, "{pair}");
+    }
+}
+
 fn envelope(data: &[u8]) {
     if let Ok(envelope) = Envelope::parse(data) {
         assert_eq!(data[1], envelope.suite.id());
@@ -75,6 +191,29 @@ fn host(data: &[u8]) {
         let name = host.as_str();
         assert_eq!(Host::parse(name.as_bytes()), Some(host), "{name}");
         assert!(!name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
+    }
+}
+
+/// Frames lie one after the other, inside of the segment.
+fn journal_frames(data: &[u8]) {
+    let (found, _) = journal::frames(data);
+    let mut end = 0;
+    for payload in found {
+        assert!(payload.start >= end + 8 && payload.end <= data.len());
+        end = payload.end;
+    }
+}
+
+fn journal_position(data: &[u8]) {
+    if let Some(written) = journal::position(data) {
+        assert_eq!(written, data);
+    }
+}
+
+/// No two payloads say the same.
+fn journal_record(data: &[u8]) {
+    if let Some(written) = journal::record(data) {
+        assert_eq!(written, data);
     }
 }
 
@@ -146,6 +285,17 @@ fn permission(data: &[u8]) {
         let held: Permission = text.parse().expect("what is required can be held");
         assert!(held.grants(&required));
     }
+}
+
+fn request_id(data: &[u8]) {
+    let headers = fields(
+        [&b"x-request-id:"[..], data]
+            .concat()
+            .split(|b| *b == b'\n'),
+    );
+    let id = RequestId::of(&headers, Timestamp::EPOCH);
+    let text = id.as_str();
+    assert!((1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()));
 }
 
 fn timestamp(data: &[u8]) {

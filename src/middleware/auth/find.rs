@@ -20,7 +20,7 @@ pub(super) struct Taken {
     headers: u8,
     /// The fields of these were there more than once.
     repeated: u8,
-    pub(super) query: bool,
+    query: bool,
 }
 
 /// Looks in all `places`, and in the query's `parameter` where there is one.
@@ -143,6 +143,11 @@ fn is_named(key: &str, name: &str) -> bool {
 }
 
 impl Taken {
+    /// The target without what `parameter` holds of ours, when it holds any.
+    pub(super) fn target(self, uri: &Uri, format: &TokenFormat, parameter: &str) -> Option<Uri> {
+        self.query.then(|| without(uri, format, parameter))
+    }
+
     /// Takes the fields off. Allocates only where one that held a token was
     /// there more than once.
     pub(super) fn take_off(self, headers: &mut HeaderMap, format: &TokenFormat, places: &[Place]) {
@@ -171,8 +176,7 @@ fn foreign(headers: &HeaderMap, format: &TokenFormat, place: &Place) -> Vec<Head
         .collect()
 }
 
-/// The target without what `parameter` holds of ours.
-pub(super) fn without(uri: &Uri, format: &TokenFormat, parameter: &str) -> Uri {
+fn without(uri: &Uri, format: &TokenFormat, parameter: &str) -> Uri {
     let mut target = String::from(uri.path());
     let mut separator = '?';
     for (pair, key, value) in pairs(uri.query().unwrap_or_default()) {

@@ -14,6 +14,8 @@
 mod config;
 mod find;
 mod future;
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use config::{Config, InvalidPlace, Place};
 pub use future::ResponseFuture;
@@ -36,7 +38,7 @@ use crate::permission::Required;
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::token::{InvalidPrefix, KeyHash, Presented, TokenDigest, TokenFormat, TokenKeys};
-use find::{find, without};
+use find::find;
 
 /// What authenticates: everything that the layers of one process share.
 struct Authority {
@@ -130,9 +132,7 @@ impl ApiKeyAuthLayer {
         let found = find(request, format, places, parameter);
         let check = self.decide(found.token, context, request.method());
         let taken = found.taken;
-        let target = parameter
-            .filter(|_| taken.query)
-            .map(|parameter| without(request.uri(), format, parameter));
+        let target = parameter.and_then(|parameter| taken.target(request.uri(), format, parameter));
         if let Some(target) = target {
             *request.uri_mut() = target;
         }

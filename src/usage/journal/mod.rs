@@ -39,6 +39,8 @@ mod budget;
 mod config;
 mod durability;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod ids;
 mod inspect;
