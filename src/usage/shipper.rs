@@ -61,6 +61,8 @@ pub struct Shipper {
 struct Dead {
     remains: Remains,
     unacknowledged: Option<Arc<Batch>>,
+    /// Events of it that are stored.
+    stored: u64,
 }
 
 /// When the chores are to be done next.
@@ -227,10 +229,11 @@ impl Shipper {
                 let stored = self.sink.store(batch).await?;
                 self.meters.stored.increment(stored.new);
                 if let Some(dead) = self.remains.front_mut() {
+                    dead.stored += stored.new;
                     dead.acknowledge()?;
                 }
             }
-            Ok(None) => self.finish(dead.remains)?,
+            Ok(None) => self.finish(dead)?,
             Err(error) => {
                 let instance = dead.remains.instance();
                 tracing::error!(%instance, %error, "usage that a process left cannot be read");
@@ -239,12 +242,17 @@ impl Shipper {
         Ok(true)
     }
 
-    fn finish(&mut self, remains: Remains) -> io::Result<()> {
+    fn finish(&mut self, dead: Dead) -> io::Result<()> {
+        let Dead {
+            remains, stored, ..
+        } = dead;
         let instance = remains.instance();
         let damaged = remains.damaged();
         self.meters.damaged.increment(damaged);
         remains.remove()?;
-        tracing::info!(%instance, damaged, "usage that a process left behind is stored");
+        if stored > 0 || damaged > 0 {
+            tracing::info!(%instance, stored, damaged, "usage that a process left is stored");
+        }
         Ok(())
     }
 
@@ -255,6 +263,7 @@ impl Shipper {
             let found = self.journal.remains()?.into_iter().map(|remains| Dead {
                 remains,
                 unacknowledged: None,
+                stored: 0,
             });
             self.remains.extend(found);
         }

@@ -11,8 +11,8 @@
 //!
 //! # Bytes
 //! A segment is a file of fixed size, all its blocks allocated: `cyk-journal`,
-//! zero, the version (4 bytes, little endian), then [frames](frame) that hold
-//! [records](record), then zeros.
+//! zero, the version (4 bytes, little endian), then frames (`frame`) that hold
+//! records (`record`), then zeros.
 //!
 //! # Rules
 //! 1. One writer appends, in memory that is mapped from the file. A record is
