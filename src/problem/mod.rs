@@ -54,11 +54,13 @@ impl Problem<'_> {
 
     /// The response that says so.
     pub fn response<B>(&self) -> Response<Body<B>> {
-        let mut response = Response::new(Body::document(Bytes::from(self.to_json())));
+        let document = Bytes::from(self.to_json());
+        let length = HeaderValue::from(document.len());
+        let mut response = Response::new(Body::document(document));
         *response.status_mut() = self.kind.status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(header::CONTENT_LENGTH, length);
         response
     }
 }

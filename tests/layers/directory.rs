@@ -510,3 +510,62 @@ async fn a_flood_of_unknown_keys_cannot_push_out_known_ones() {
         assert!(hit(&bench.lookup(&hash)).is_some());
     }
 }
+
+#[tokio::test]
+async fn what_was_evicted_is_not_served_by_what_a_thread_kept_of_it() {
+    let bench = Bench::with(Config {
+        max_keys: 5,
+        ..Config::default()
+    });
+    let mut entries = Vec::new();
+    for _ in 0..200 {
+        let (_, hash, entry) = bench.known().await;
+        bench.lookup(&hash);
+        entries.push((hash, entry));
+    }
+    let mut missed = 0;
+    for (hash, entry) in &entries {
+        match bench.lookup(hash) {
+            Lookup::Hit(found) => assert!(found.is_current()),
+            _ => missed += 1,
+        }
+        if !entry.is_current() {
+            assert!(is_miss(&bench.lookup(hash)));
+        }
+    }
+    assert!(missed > 100, "{missed}");
+}
+
+#[tokio::test]
+async fn a_revocation_reaches_what_other_threads_kept() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (_, hash, _) = bench.known().await;
+    let (directory, now) = (bench.directory.clone(), bench.clock.now());
+    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (answer, answered) = std::sync::mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        while asked.recv().is_ok() {
+            let active = hit(&directory.lookup(&hash, now)).map(|entry| entry.key.is_active);
+            answer.send(active).unwrap();
+        }
+    });
+    let of_worker = || {
+        ask.send(()).unwrap();
+        answered.recv().unwrap()
+    };
+    assert_eq!((of_worker(), of_worker()), (Some(true), Some(true)));
+    bench.tell(revoked(hash, 2)).await;
+    assert_eq!(of_worker(), Some(false));
+    drop(ask);
+    worker.join().unwrap();
+}
+
+#[tokio::test]
+async fn two_directories_do_not_share_what_a_thread_keeps() {
+    let (one, other) = (Bench::new(), Bench::new());
+    let (_, hash, _) = one.known().await;
+    assert!(hit(&one.lookup(&hash)).is_some());
+    assert!(hit(&one.lookup(&hash)).is_some());
+    assert!(is_miss(&other.lookup(&hash)));
+}
