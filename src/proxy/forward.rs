@@ -2,23 +2,24 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, Version};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use tokio::time::{Instant, timeout_at};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower_service::Service;
 
+use super::exchange::{Answered, Exchange, Way};
 use super::head::Heads;
 use super::lanes::Lanes;
-use super::pool::{Lane, Sender};
-use super::request_body::{Broken, RequestBody, Upload};
+use super::pool::Sender;
+use super::request_body::RequestBody;
 use super::upstream::Upstreams;
 use super::{BoxError, Failure, ResponseBody};
 use crate::clock::Clock;
@@ -54,9 +55,14 @@ where
         heads: Heads::new(),
         clock,
     });
-    tower::service_fn(move |request| {
-        let forwarder = Rc::clone(&forwarder);
-        async move { Ok(forwarder.answer(request).await) }
+    tower::service_fn(move |mut request: Request<B>| {
+        let context = request.extensions_mut().remove::<RequestContext>();
+        let begun = forwarder.begin(request, context.as_ref());
+        Forwarding {
+            forwarder: Rc::clone(&forwarder),
+            context,
+            exchange: Exchange::new(begun, Sender::try_send_request),
+        }
     })
 }
 
@@ -72,26 +78,13 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn answer(&self, mut request: Request<B>) -> Forwarded<B> {
-        let context = request.extensions_mut().remove::<RequestContext>();
-        let forwarded = match &context {
-            Some(context) => self.forward(request, context).await,
-            None => Err(Failure::NoUpstream),
-        };
-        match forwarded {
-            Ok(response) => response.map(problem::Body::inner),
-            Err(failure) => {
-                log(&failure, context.as_ref());
-                failure.response(context.as_ref())
-            }
-        }
-    }
-
-    async fn forward(
+    /// Rewrites the head, and finds out which way the request goes.
+    fn begin(
         &self,
         mut request: Request<B>,
-        context: &RequestContext,
-    ) -> Result<Response<ResponseBody<B>>, Failure> {
+        context: Option<&RequestContext>,
+    ) -> Result<(Way<B>, Request<RequestBody<B>>), Failure> {
+        let context = context.ok_or(Failure::NoUpstream)?;
         let route = &*context.route;
         let lane = self.lanes.to(&route.upstream).ok_or(Failure::NoUpstream)?;
         let deadline = route.timeout.map(|timeout| {
@@ -102,110 +95,48 @@ where
             .rewrite(request.headers_mut(), context, &lane.upstream);
         *request.version_mut() = Version::HTTP_11;
         let request = request.map(|body| RequestBody::new(body, route.body_limit));
-        let (mut response, sender) = exchange(&lane, request, deadline)
-            .await
-            .inspect_err(|failure| lane.counters.count(failure.of_upstream()))?;
-        self.heads.scrub_response(response.headers_mut());
-        *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|body| ResponseBody::new(body, lane, sender, deadline)))
+        let upload = request.body().upload();
+        let way = Way {
+            lane,
+            upload,
+            deadline,
+        };
+        Ok((way, request))
     }
 }
 
-/// Sends on a kept connection, or on a new one when there is none. A kept one
-/// that the upstream closed before it took a byte of the request costs only
-/// the one attempt.
-async fn exchange<B>(
-    lane: &Lane<B>,
-    request: Request<RequestBody<B>>,
-    deadline: Option<Instant>,
-) -> Result<(Response<Incoming>, Sender<B>), Failure>
+pin_project! {
+    /// The answer to one request, or what is said in its place.
+    struct Forwarding<B, F> {
+        forwarder: Rc<Forwarder<B>>,
+        context: Option<RequestContext>,
+        #[pin]
+        exchange: Exchange<B, F>,
+    }
+}
+
+impl<B, F> Future for Forwarding<B, F>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
+    F: Future<Output = Answered<B>>,
 {
-    let upload = request.body().upload();
-    let upload = upload.as_deref();
-    let mut request = request;
-    if let Some(mut sender) = lane.pool.take() {
-        match send(lane, &mut sender, request, upload, deadline).await {
-            Ok(response) => return Ok((response, sender)),
-            Err(Unanswered::Failed(failure)) => return Err(failure),
-            Err(Unanswered::Unsent(unsent, _)) => {
-                lane.counters.retries.increment(1);
-                request = *unsent;
+    type Output = Result<Forwarded<B>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        Poll::Ready(Ok(match ready!(this.exchange.poll(cx)) {
+            Ok(mut response) => {
+                this.forwarder.heads.scrub_response(response.headers_mut());
+                *response.version_mut() = Version::HTTP_11;
+                response.map(problem::Body::inner)
             }
-        }
-    }
-    let mut sender = match deadline {
-        None => lane.connect().await?,
-        Some(deadline) => timeout_at(deadline, lane.connect())
-            .await
-            .map_err(|_| Failure::ConnectTimeout)??,
-    };
-    match send(lane, &mut sender, request, upload, deadline).await {
-        Ok(response) => Ok((response, sender)),
-        Err(Unanswered::Failed(failure) | Unanswered::Unsent(_, failure)) => Err(failure),
-    }
-}
-
-/// Why there is no answer.
-enum Unanswered<B> {
-    Failed(Failure),
-    /// Nothing of the request was written: it may be sent again.
-    Unsent(Box<Request<RequestBody<B>>>, Failure),
-}
-
-async fn send<B>(
-    lane: &Lane<B>,
-    sender: &mut Sender<B>,
-    request: Request<RequestBody<B>>,
-    upload: Option<&Upload>,
-    deadline: Option<Instant>,
-) -> Result<Response<Incoming>, Unanswered<B>>
-where
-    B: Body<Data = Bytes> + 'static,
-    B::Error: Into<BoxError>,
-{
-    let patience = lane.upstream.response_timeout;
-    let mut until = earliest(Instant::now() + patience, deadline);
-    let mut answer = pin!(sender.try_send_request(request));
-    loop {
-        match timeout_at(until, &mut answer).await {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                return Err(Unanswered::Failed(Failure::SwitchedProtocols));
+            Err(failure) => {
+                log(&failure, this.context.as_ref());
+                failure.response(this.context.as_ref())
             }
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(error)) => return Err(unanswered(error, upload)),
-            Err(_) => {
-                // An upload that moves is no silence.
-                let moved = upload.map(|upload| upload.moved() + patience);
-                match moved.map(|moved| earliest(moved, deadline)) {
-                    Some(later) if later > until => until = later,
-                    _ => return Err(Unanswered::Failed(Failure::ResponseTimeout)),
-                }
-            }
-        }
+        }))
     }
-}
-
-fn unanswered<B>(
-    mut error: TrySendError<Request<RequestBody<B>>>,
-    upload: Option<&Upload>,
-) -> Unanswered<B> {
-    let unsent = error.take_message();
-    let failure = match upload.and_then(Upload::broken) {
-        Some(Broken::TooLarge) => Failure::BodyTooLarge,
-        Some(Broken::Client) => Failure::BodyBroken,
-        None => Failure::BrokeOff(error.into_error().into()),
-    };
-    match unsent {
-        Some(request) => Unanswered::Unsent(Box::new(request), failure),
-        None => Unanswered::Failed(failure),
-    }
-}
-
-fn earliest(one: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(one, |other| one.min(other))
 }
 
 fn log(failure: &Failure, context: Option<&RequestContext>) {

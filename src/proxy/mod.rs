@@ -5,6 +5,7 @@
 //! may say is removed from what a client sent, before it is said.
 
 mod client_address;
+mod exchange;
 mod failure;
 mod fields;
 mod forward;

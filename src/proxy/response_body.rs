@@ -33,12 +33,12 @@ where
     pub(super) fn new(
         inner: Incoming,
         lane: Rc<Lane<B>>,
-        sender: Sender<B>,
+        sender: Option<Sender<B>>,
         deadline: Option<Instant>,
     ) -> Self {
         let mut body = Self {
             inner,
-            connection: Some((lane, sender)),
+            connection: sender.map(|sender| (lane, sender)),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
         };
         body.give_back_at_end();

@@ -84,6 +84,14 @@ impl Wire {
         head + &body
     }
 
+    /// The next [`message`](Self::message), or `None` when the other end closed.
+    async fn next(&mut self) -> Option<String> {
+        if self.read.is_empty() && self.stream.read_buf(&mut self.read).await.ok()? == 0 {
+            return None;
+        }
+        Some(self.message().await)
+    }
+
     /// Everything until the other end closes; a reset is one way to.
     pub(crate) async fn rest(&mut self) -> String {
         let reading = async {
@@ -147,8 +155,7 @@ impl Upstream {
     /// Answers every request with its head as the body.
     pub(crate) async fn echoing() -> Self {
         Self::playing(|mut wire| async move {
-            loop {
-                let request = wire.message().await;
+            while let Some(request) = wire.next().await {
                 let length = request.len();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
                 wire.send(&(head + &request)).await;

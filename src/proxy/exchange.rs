@@ -1,0 +1,260 @@
+//! One request and its answer, on a connection to an upstream.
+//!
+//! The future is written by hand: it is moved through every layer of the stack
+//! and holds little.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+use super::pool::{Lane, Sender};
+use super::request_body::{Broken, RequestBody, Upload};
+use super::{BoxError, Failure, ResponseBody};
+
+/// What hyper says of a request that it was given.
+pub(super) type Answered<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
+
+/// Gives hyper a request; `F` is a type without a name.
+type Send<B, F> = fn(&mut Sender<B>, Request<RequestBody<B>>) -> F;
+
+/// Which way a request goes, and until when.
+pub(super) struct Way<B> {
+    pub(super) lane: Rc<Lane<B>>,
+    /// `None` for a request without a body.
+    pub(super) upload: Option<Rc<Upload>>,
+    /// When the route's time is over.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl<B> Way<B> {
+    /// Until when an answer is waited for: the upstream's response timeout,
+    /// counted from when a byte last moved.
+    fn patience_from(&self, moved: Instant) -> Instant {
+        let until = moved + self.lane.upstream.response_timeout;
+        self.deadline.map_or(until, |deadline| until.min(deadline))
+    }
+}
+
+pin_project! {
+    /// Sends a request on a kept connection, or on a new one when there is
+    /// none, and waits for the head of the answer. A kept connection that the
+    /// upstream closed before it took a byte of the request costs only that
+    /// one attempt.
+    pub(super) struct Exchange<B, F> {
+        way: Option<Way<B>>,
+        #[pin]
+        stage: Stage<B, F>,
+        send: Send<B, F>,
+    }
+}
+
+pin_project! {
+    #[project = StageProjected]
+    enum Stage<B, F> {
+        Failed {
+            failure: Option<Failure>,
+        },
+        /// Rare, so it may allocate.
+        Connecting {
+            connecting: Pin<Box<dyn Future<Output = Result<Sender<B>, Failure>>>>,
+            request: Option<Box<Request<RequestBody<B>>>>,
+        },
+        Sent {
+            sender: Option<Sender<B>>,
+            kept: bool,
+            #[pin]
+            answer: F,
+            #[pin]
+            patience: Sleep,
+        },
+    }
+}
+
+impl<B, F> Exchange<B, F>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(
+        begun: Result<(Way<B>, Request<RequestBody<B>>), Failure>,
+        send: Send<B, F>,
+    ) -> Self {
+        let (way, request) = match begun {
+            Ok((way, request)) => (way, request),
+            Err(failure) => {
+                let failure = Some(failure);
+                return Self {
+                    way: None,
+                    stage: Stage::Failed { failure },
+                    send,
+                };
+            }
+        };
+        let stage = match way.lane.pool.take() {
+            Some(sender) => Stage::sent(sender, true, request, send, &way),
+            None => Stage::connecting(Box::new(request), &way),
+        };
+        Self {
+            way: Some(way),
+            stage,
+            send,
+        }
+    }
+}
+
+impl<B, F> Stage<B, F>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn sent(
+        mut sender: Sender<B>,
+        kept: bool,
+        request: Request<RequestBody<B>>,
+        send: Send<B, F>,
+        way: &Way<B>,
+    ) -> Self {
+        Self::Sent {
+            answer: send(&mut sender, request),
+            sender: Some(sender),
+            kept,
+            patience: sleep_until(way.patience_from(Instant::now())),
+        }
+    }
+
+    fn connecting(request: Box<Request<RequestBody<B>>>, way: &Way<B>) -> Self {
+        let (lane, deadline) = (Rc::clone(&way.lane), way.deadline);
+        Self::Connecting {
+            connecting: Box::pin(async move {
+                match deadline {
+                    None => lane.connect().await,
+                    Some(deadline) => timeout_at(deadline, lane.connect())
+                        .await
+                        .map_err(|_| Failure::ConnectTimeout)?,
+                }
+            }),
+            request: Some(request),
+        }
+    }
+}
+
+impl<B, F> Future for Exchange<B, F>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+    F: Future<Output = Answered<B>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, Failure>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let result = loop {
+            let Some(way) = this.way.as_ref() else {
+                break Err(Failure::NoUpstream);
+            };
+            let next = match this.stage.as_mut().project() {
+                StageProjected::Failed { failure } => {
+                    break Err(failure.take().unwrap_or(Failure::NoUpstream));
+                }
+                StageProjected::Connecting {
+                    connecting,
+                    request,
+                } => match ready!(connecting.as_mut().poll(cx)) {
+                    Ok(sender) => {
+                        let Some(request) = request.take() else {
+                            return Poll::Pending;
+                        };
+                        Stage::sent(sender, false, *request, *this.send, way)
+                    }
+                    Err(failure) => break Err(failure),
+                },
+                StageProjected::Sent {
+                    sender,
+                    kept,
+                    answer,
+                    patience,
+                } => match answer.poll(cx) {
+                    Poll::Ready(Ok(response)) => break Ok((response, sender.take())),
+                    Poll::Ready(Err(error)) => match unanswered(error, way, *kept) {
+                        Unanswered::Failed(failure) => break Err(failure),
+                        Unanswered::Unsent(request) => Stage::connecting(request, way),
+                    },
+                    Poll::Pending => {
+                        ready!(run_out(patience, way, cx));
+                        break Err(Failure::ResponseTimeout);
+                    }
+                },
+            };
+            this.stage.set(next);
+        };
+        Poll::Ready(concluded(result, this.way.take()))
+    }
+}
+
+fn concluded<B>(
+    result: Result<(Response<Incoming>, Option<Sender<B>>), Failure>,
+    way: Option<Way<B>>,
+) -> Result<Response<ResponseBody<B>>, Failure>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let way = way.ok_or(Failure::NoUpstream)?;
+    let checked = match result {
+        Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(Failure::SwitchedProtocols)
+        }
+        checked => checked,
+    };
+    let (response, sender) =
+        checked.inspect_err(|failure| way.lane.counters.count(failure.of_upstream()))?;
+    Ok(response.map(|body| ResponseBody::new(body, way.lane, sender, way.deadline)))
+}
+
+/// Ready when nothing of a request or its answer moved for too long. An upload
+/// that moves is no silence.
+fn run_out<B>(mut patience: Pin<&mut Sleep>, way: &Way<B>, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        ready!(patience.as_mut().poll(cx));
+        let moved = way.upload.as_ref().map(|upload| upload.moved());
+        match moved.map(|moved| way.patience_from(moved)) {
+            Some(later) if later > patience.deadline() => patience.as_mut().reset(later),
+            _ => return Poll::Ready(()),
+        }
+    }
+}
+
+/// Why there is no answer.
+enum Unanswered<B> {
+    Failed(Failure),
+    /// Nothing of it was written, so it may be sent again.
+    Unsent(Box<Request<RequestBody<B>>>),
+}
+
+fn unanswered<B>(
+    mut error: TrySendError<Request<RequestBody<B>>>,
+    way: &Way<B>,
+    kept: bool,
+) -> Unanswered<B> {
+    if let Some(request) = error.take_message()
+        && kept
+    {
+        way.lane.counters.retries.increment(1);
+        return Unanswered::Unsent(Box::new(request));
+    }
+    let broken = way.upload.as_ref().and_then(|upload| upload.broken());
+    Unanswered::Failed(match broken {
+        Some(Broken::TooLarge) => Failure::BodyTooLarge,
+        Some(Broken::Client) => Failure::BodyBroken,
+        None => Failure::BrokeOff(error.into_error().into()),
+    })
+}
