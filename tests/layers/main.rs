@@ -6,5 +6,6 @@ mod auth;
 mod directory;
 mod rate_limit;
 mod readiness;
+mod sealed;
 mod support;
 mod usage;
