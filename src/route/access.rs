@@ -17,9 +17,22 @@ pub struct Access {
 /// The permission that each method needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequiredPermissions {
-    /// For every method without an entry of its own.
+    /// For every method without an entry of its own. When this is `None`, such
+    /// a method needs nothing where no method has an entry, and is for nobody
+    /// where one has: what was forgotten is not given away.
     pub otherwise: Option<Required>,
+    /// Methods are told apart in any case: there are servers to which `delete`
+    /// is `DELETE`.
     pub by_method: Vec<(Method, Required)>,
+}
+
+/// What a request takes beside a valid key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed<'a> {
+    Nothing,
+    Permission(&'a Required),
+    /// No key will do.
+    Impossible,
 }
 
 impl RequiredPermissions {
@@ -32,15 +45,26 @@ impl RequiredPermissions {
     }
 
     /// What `method` needs. A `HEAD` needs what the `GET` of the same route does.
-    pub fn of(&self, method: &Method) -> Option<&Required> {
+    pub fn of(&self, method: &Method) -> Needed<'_> {
+        let method = method.as_str();
+        let is_head = method.eq_ignore_ascii_case("HEAD");
         self.exact(method)
-            .or_else(|| (method == Method::HEAD).then(|| self.exact(&Method::GET))?)
+            .or_else(|| is_head.then(|| self.exact("GET"))?)
             .or(self.otherwise.as_ref())
+            .map_or(self.without_entry(), Needed::Permission)
     }
 
-    fn exact(&self, method: &Method) -> Option<&Required> {
+    fn exact(&self, method: &str) -> Option<&Required> {
         self.by_method
             .iter()
-            .find_map(|(of, required)| (of == method).then_some(required))
+            .find_map(|(of, required)| of.as_str().eq_ignore_ascii_case(method).then_some(required))
+    }
+
+    const fn without_entry(&self) -> Needed<'static> {
+        if self.by_method.is_empty() {
+            Needed::Nothing
+        } else {
+            Needed::Impossible
+        }
     }
 }

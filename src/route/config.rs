@@ -26,7 +26,8 @@ pub struct RouteConfig {
     /// What a key needs, whatever the method; nothing but to be valid when
     /// neither this nor `permissions` is given.
     pub permission: Option<String>,
-    /// What a key needs, by method; a method without an entry needs `permission`.
+    /// What a key needs, by method; a method without an entry needs `permission`,
+    /// and is for nobody when that is not given.
     pub permissions: BTreeMap<String, String>,
     /// Needs no key.
     pub public: bool,

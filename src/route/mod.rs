@@ -13,7 +13,7 @@ mod name;
 pub mod path;
 mod table;
 
-pub use access::{Access, RequiredPermissions};
+pub use access::{Access, Needed, RequiredPermissions};
 pub use config::RouteConfig;
 pub use cors::{Cors, CorsConfig};
 pub use host::Host;

@@ -219,6 +219,8 @@ async fn a_route_asks_for_a_permission_by_method() {
         (Method::GET, None),
         (Method::HEAD, None),
         (Method::POST, Some(Refusal::PermissionDenied)),
+        (other_case("get"), None),
+        (other_case("post"), Some(Refusal::PermissionDenied)),
     ] {
         let mut request = with_token(&token);
         *request.method_mut() = method.clone();
@@ -227,6 +229,65 @@ async fn a_route_asks_for_a_permission_by_method() {
             .insert(context(&edge, route.clone()));
         assert_eq!(ask(&edge, request).await.refusal(), refusal, "{method}");
     }
+}
+
+/// A method of its own to us, and the same to many a server.
+fn other_case(method: &str) -> Method {
+    method.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_method_that_was_forgotten_is_for_nobody() {
+    let edge = Edge::new();
+    let token = edge.issue(|key| key.permissions = vec!["*".parse().unwrap()]);
+    let by_method = vec![
+        (Method::GET, required("orders:read")),
+        (Method::DELETE, required("orders:write")),
+    ];
+    for (method, by_method, refusal) in [
+        (Method::GET, &by_method, None),
+        (Method::HEAD, &by_method, None),
+        (other_case("delete"), &by_method, None),
+        (Method::PUT, &by_method, Some(Refusal::PermissionDenied)),
+        (Method::PUT, &Vec::new(), None),
+    ] {
+        let required = RequiredPermissions {
+            otherwise: None,
+            by_method: by_method.clone(),
+        };
+        let route = Route {
+            access: Access {
+                required,
+                ..Access::default()
+            },
+            ..Route::default()
+        };
+        let mut request = with_token(&token);
+        *request.method_mut() = method.clone();
+        request.extensions_mut().insert(context(&edge, route));
+        assert_eq!(ask(&edge, request).await.refusal(), refusal, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_case_of_letters_is_no_way_around_a_permission() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    let route = Route {
+        access: Access {
+            required: RequiredPermissions {
+                otherwise: Some(required("orders:read")),
+                by_method: vec![(Method::DELETE, required("orders:write"))],
+            },
+            ..Access::default()
+        },
+        ..Route::default()
+    };
+    let mut request = with_token(&token);
+    *request.method_mut() = other_case("delete");
+    request.extensions_mut().insert(context(&edge, route));
+    let refusal = ask(&edge, request).await.refusal();
+    assert_eq!(refusal, Some(Refusal::PermissionDenied));
 }
 
 #[tokio::test]

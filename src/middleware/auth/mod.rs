@@ -37,6 +37,7 @@ use crate::key::{Verdict, evaluate};
 use crate::permission::Required;
 use crate::problem;
 use crate::refusal::Refusal;
+use crate::route::Needed;
 use crate::token::{InvalidPrefix, KeyHash, Presented, TokenDigest, TokenFormat, TokenKeys};
 use find::find;
 
@@ -192,12 +193,19 @@ impl ApiKeyAuthLayer {
         context: &RequestContext,
         method: &Method,
     ) -> Result<Identity, Refused> {
-        let of_route = context.route.access.required.of(method);
         let verdict = |required| {
             let now = context.received.wall;
             evaluate(&entry.key, required, context.client, now)
         };
-        let verdict = match (verdict(of_route), self.required.as_deref()) {
+        let of_route = match context.route.access.required.of(method) {
+            Needed::Nothing => verdict(None),
+            Needed::Permission(required) => verdict(Some(required)),
+            Needed::Impossible => match verdict(None) {
+                Verdict::Admit => Verdict::Refuse(Refusal::PermissionDenied),
+                refused @ Verdict::Refuse(_) => refused,
+            },
+        };
+        let verdict = match (of_route, self.required.as_deref()) {
             (Verdict::Admit, Some(required)) => verdict(Some(required)),
             (verdict, _) => verdict,
         };
