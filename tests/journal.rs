@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -11,7 +13,7 @@ use cypheron_edge::clock::{Clock, Timestamp};
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::client::ClientIp;
 use cypheron_edge::usage::event::{Ended, Outcome, UsageEvent};
-use cypheron_edge::usage::journal::{Config, Journal, OpenError, WhenFull, Writer};
+use cypheron_edge::usage::journal::{Config, DataDir, Journal, OpenError, WhenFull, Writer};
 use cypheron_edge::usage::recorder::{Completion, Decision, Recorder, Reservation};
 use http::Method;
 use uuid::Uuid;
@@ -67,6 +69,50 @@ fn recover(journal: &Journal) -> Vec<UsageEvent> {
     }
     assert!(journal.remains().unwrap().is_empty());
     events
+}
+
+/// Every file and directory below.
+fn below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(below(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+#[test]
+fn nobody_else_can_read_who_called() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let _claimed = DataDir::claim(directory.path(), false).unwrap();
+    let (mut journal, writers) = open(directory.path(), &config(), 1);
+    writers[0].admit(&decision(1)).unwrap().complete(&DONE);
+    journal.next_batch(10);
+    journal.acknowledge().unwrap();
+    let found = below(directory.path());
+    for name in ["lock", "dropped", "acknowledged"] {
+        assert!(found.iter().any(|path| path.ends_with(name)), "{name}");
+    }
+    for path in found {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+    }
+}
+
+#[test]
+fn what_counts_on_a_full_disk_has_its_room_from_the_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_journal, _writers) = open(directory.path(), &config(), 1);
+    let mut found = below(directory.path());
+    found.retain(|path| path.ends_with("dropped"));
+    let [dropped] = &*found else {
+        panic!("{found:?}")
+    };
+    assert!(fs::metadata(dropped).unwrap().blocks() > 0);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::durability::{self, Durability};
 use super::ids::EventIds;
 use super::keeper::{self, Keeper};
 use super::lock::Lock;
+use super::owner_only;
 use super::reader::Reader;
 use super::remains::Remains;
 use super::shared::{Settings, Shared};
@@ -84,7 +85,7 @@ impl Journal {
             let path = path.to_owned();
             |source| OpenError::Io { path, source }
         };
-        fs::create_dir_all(&root).map_err(at(&root))?;
+        owner_only::make_directory(&root).map_err(at(&root))?;
         let durability = Durability::of(&root).map_err(at(&root))?;
         let max_bytes = max_bytes(config, durability);
         let segment_bytes = config.segment_bytes.as_u64();
@@ -237,7 +238,8 @@ pub(super) fn directories(root: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn begin(directory: &Path) -> io::Result<Lock> {
-    fs::create_dir(directory)?;
+    // Named at random: nobody else makes it.
+    owner_only::make_directory(directory)?;
     Lock::try_exclusive(&directory.join(LOCK))?.ok_or_else(|| io::ErrorKind::ResourceBusy.into())
 }
 

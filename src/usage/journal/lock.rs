@@ -1,12 +1,13 @@
 //! Locks on directories, held by a process for its life.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use super::owner_only;
 
 /// A lock on a file, until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -29,9 +30,8 @@ impl Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
+    // Whoever can open it can lock it, and keep us out.
+    owner_only::options()
         .create(true)
         .truncate(false)
         .open(path)
@@ -66,7 +66,7 @@ impl DataDir {
     }
 
     fn try_claim(path: &Path, take_over: bool) -> io::Result<Option<Self>> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        owner_only::make_directory(path)?;
         let file = path.join("lock");
         // Whoever lives holds a share; having it all first proves to be alone.
         if !take_over && Lock::try_exclusive(&file)?.is_none() {

@@ -49,6 +49,7 @@ mod lock;
 mod mapping;
 #[cfg(test)]
 mod model;
+mod owner_only;
 mod position;
 mod reader;
 mod record;

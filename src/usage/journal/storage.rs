@@ -1,14 +1,14 @@
 //! Where one writer's segments are: a seam, so that the tests can put a disk
 //! behind it that fails and forgets.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use super::mapping::{self, Appender, MappedCounter, Published};
-use super::{MAGIC, Position};
+use super::{MAGIC, Position, owner_only};
 
 /// One writer's segments, by sequence number, and its bookkeeping.
 pub trait Storage: Send + Sync + 'static {
@@ -68,33 +68,25 @@ pub(super) const DROPPED: &str = "dropped";
 
 impl Files {
     pub(super) fn create(directory: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
+        owner_only::make_directory(&directory)?;
         Self::open(directory)
     }
 
     /// A directory that exists.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
+        let file = owner_only::options()
             .create(true)
             .truncate(false)
             .open(directory.join(DROPPED))?;
-        if file.metadata()?.len() < 8 {
-            file.set_len(8)?;
-        }
+        // It counts when the disk is full: as for a segment, its block is taken now.
+        allocate(&file, 8)?;
         let dropped = MappedCounter::map(&file)?;
         Ok(Self { directory, dropped })
     }
 
     fn allocate(path: &Path, bytes: usize) -> io::Result<Appender> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)?;
-        // Without its blocks allocated, a full disk would be a SIGBUS.
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes as u64)?;
+        let mut file = owner_only::options().create_new(true).open(path)?;
+        allocate(&file, bytes as u64)?;
         file.write_all(&MAGIC)?;
         file.sync_all()?;
         mapping::map(&file, bytes, MAGIC.len())
@@ -141,13 +133,23 @@ impl Storage for Files {
         // Not synced: a position that a power failure sets back costs the
         // sink some duplicates, which it drops.
         let new = self.directory.join("acknowledged.new");
-        fs::write(&new, position.encode())?;
+        owner_only::options()
+            .create(true)
+            .truncate(true)
+            .open(&new)?
+            .write_all(&position.encode())?;
         fs::rename(&new, self.directory.join(ACKNOWLEDGED))
     }
 
     fn dropped(&self) -> &AtomicU64 {
         self.dropped.get()
     }
+}
+
+/// Without its blocks allocated, a mapped file on a full disk is a SIGBUS.
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+    Ok(())
 }
 
 pub(super) fn segment(directory: &Path, sequence: u64) -> PathBuf {
