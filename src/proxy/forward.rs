@@ -129,7 +129,8 @@ where
             Ok(mut response) => {
                 this.forwarder.heads.scrub_response(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                response.map(problem::Body::inner)
+                let context = this.context.take();
+                response.map(|body| problem::Body::inner(body.of(context)))
             }
             Err(failure) => {
                 log(&failure, this.context.as_ref());

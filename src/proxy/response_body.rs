@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::BoxError;
 use super::fields::scrub_response_trailers;
 use super::pool::{Lane, Sender};
-use crate::context::UpstreamFailure;
+use crate::context::{RequestContext, RequestId, UpstreamFailure};
+use crate::route::Route;
 
 /// A response body that gives its connection back when it has ended. Dropped
 /// before that, it closes the connection.
@@ -23,6 +25,8 @@ pub struct ResponseBody<B> {
     connection: Option<(Rc<Lane<B>>, Sender<B>)>,
     /// When the route's time is over.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Which request it answers, for the log.
+    request: Option<(RequestId, Arc<Route>)>,
 }
 
 impl<B> ResponseBody<B>
@@ -40,9 +44,16 @@ where
             inner,
             connection: sender.map(|sender| (lane, sender)),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            request: None,
         };
         body.give_back_at_end();
         body
+    }
+
+    /// Says which request it answers.
+    pub(super) fn of(self, context: Option<RequestContext>) -> Self {
+        let request = context.map(|context| (context.request_id, context.route));
+        Self { request, ..self }
     }
 
     fn give_back_at_end(&mut self) {
@@ -57,6 +68,14 @@ where
             lane.counters.count(Some(failure));
         }
         failure
+    }
+
+    fn log(&self, error: &dyn fmt::Display) {
+        let request = self.request.as_ref();
+        let request_id = request.map(|(id, _)| id.as_str());
+        let route = request.map(|(_, route)| &*route.name);
+        let upstream = request.map(|(_, route)| &*route.upstream);
+        tracing::warn!(%error, upstream, route, request_id, "an upstream failed inside an answer");
     }
 
     fn give_back(&mut self) {
@@ -84,7 +103,9 @@ where
             Poll::Pending => {
                 if let Some(deadline) = &mut this.deadline {
                     ready!(deadline.as_mut().poll(cx));
-                    return Poll::Ready(Some(Err(this.failed(UpstreamFailure::TimedOut))));
+                    let failure = this.failed(UpstreamFailure::TimedOut);
+                    this.log(&failure);
+                    return Poll::Ready(Some(Err(failure)));
                 }
                 return Poll::Pending;
             }
@@ -98,7 +119,7 @@ where
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "an upstream broke off inside an answer");
+                this.log(&error);
                 Some(Err(this.failed(UpstreamFailure::Failed)))
             }
             None => {

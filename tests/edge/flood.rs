@@ -15,6 +15,7 @@ fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
     let edge = Deployment::new(upstream.address, "");
     let stranger = Deployment::new(upstream.address, "");
     let forged = stranger.key("forged", &[]);
+    let genuine = edge.key("genuine", &[]);
     let running = edge.serve();
     // Segments are prepared ahead, off the workers: until they are, files grow.
     let mut journal = 0;
@@ -28,15 +29,19 @@ fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
         let answer = connection.get("/", &[("X-API-Key", &forged)]).unwrap();
         assert_eq!(answer.status, 401);
     }
-    let reads = edge.metric("cypheron_edge_directory_reads", "");
-    assert!(
-        reads.abs() < f64::EPSILON,
-        "{reads} reads of the repository"
-    );
+    assert_eq!(reads(&edge), 0, "reads of the repository");
     assert_eq!(journal_bytes(&edge), journal, "the journal grew");
     assert_eq!(upstream.requests(), 0);
+    // A genuine one is read, recorded and forwarded: the numbers do move.
+    let answer = connection.get("/", &[("X-API-Key", &genuine)]).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!((reads(&edge), upstream.requests()), (1, 1));
     assert_eq!(running.stop(), Some(0));
-    assert_eq!(rows(&edge), 0);
+    assert_eq!(rows(&edge), 1);
+}
+
+fn reads(edge: &Deployment) -> u64 {
+    edge.count("cypheron_edge_directory_reads_total", "")
 }
 
 fn journal_bytes(edge: &Deployment) -> u64 {

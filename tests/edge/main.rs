@@ -8,10 +8,12 @@
     reason = "a test that cannot set itself up fails here, and measures real time"
 )]
 
+mod bad_input;
 mod client;
 mod crash;
 mod drain;
 mod flood;
+mod logs;
 mod process;
 mod quickstart;
 mod reload;

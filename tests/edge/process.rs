@@ -163,13 +163,19 @@ upstream = "app"
         fs::read_to_string(self.log()).unwrap_or_default()
     }
 
-    /// The value of a metric, summed over its labels that contain `label`.
-    pub fn metric(&self, name: &str, label: &str) -> f64 {
-        client::get(self.health, "/metrics", &[])
-            .text()
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(label))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    /// A counter, summed over those of its labels that contain `label`. One that
+    /// is not there at all is a wrong name.
+    #[track_caller]
+    pub fn count(&self, name: &str, label: &str) -> u64 {
+        let metrics = client::get(self.health, "/metrics", &[]).text();
+        let rows = metrics.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let rows: Vec<_> = rows.filter(|line| line.contains(label)).collect();
+        assert!(!rows.is_empty(), "{name} is not in {metrics}");
+        rows.iter()
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
             .sum()
     }
 }

@@ -26,6 +26,24 @@ fn a_new_route_is_taken_on_sighup() {
 }
 
 #[test]
+fn a_new_limit_is_taken_on_sighup() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let token = edge.key("eager", &["--rate-limit", "1000000"]);
+    let running = edge.serve();
+    let policy = || {
+        let answer = get(edge.traffic, "/", &[("X-API-Key", &token)]);
+        answer.header("ratelimit-policy").unwrap().to_owned()
+    };
+    assert_eq!(policy(), "\"edge\";q=1000000;w=60");
+    edge.configure(upstream.address, "[limiter]\ninstances = 2\n");
+    running.signal(Signal::HUP);
+    eventually("the limit is divided", || {
+        policy() == "\"edge\";q=500000;w=60"
+    });
+}
+
+#[test]
 fn a_bad_file_is_refused_by_name_and_the_old_one_kept() {
     let upstream = Upstream::start();
     let edge = Deployment::new(upstream.address, PUBLIC);

@@ -388,6 +388,25 @@ async fn a_slow_refresh_does_not_overwrite_a_revocation_that_overtook_it() {
     assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyUnknown));
 }
 
+/// A thread keeps what it has looked up, and must not go on with it.
+#[tokio::test]
+async fn an_evicted_key_is_asked_for_again_and_a_revocation_of_it_is_remembered() {
+    let bench = Bench::with(Config {
+        max_keys: 10,
+        ..Config::default()
+    });
+    bench.follow().await;
+    let (_, hash, kept) = bench.known().await;
+    assert!(hit(&bench.lookup(&hash)).is_some());
+    for _ in 0..200 {
+        bench.known().await;
+    }
+    assert!(!kept.is_current(), "evicted");
+    assert!(is_miss(&bench.lookup(&hash)));
+    bench.tell(revoked(hash, 2)).await;
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyInactive));
+}
+
 #[tokio::test]
 async fn a_changed_record_is_read_before_it_is_judged_again() {
     let bench = Bench::new();
