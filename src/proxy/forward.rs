@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::header::TRANSFER_ENCODING;
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -94,7 +95,8 @@ where
         self.heads
             .rewrite(request.headers_mut(), context, &lane.upstream);
         *request.version_mut() = Version::HTTP_11;
-        let request = request.map(|body| RequestBody::new(body, route.body_limit));
+        let mut request = request.map(|body| RequestBody::new(body, route.body_limit));
+        announce_body(&mut request);
         let upload = request.body().upload();
         let way = Way {
             lane,
@@ -102,6 +104,16 @@ where
             deadline,
         };
         Ok((way, request))
+    }
+}
+
+/// Says that a body of unknown length follows: without a word of it, hyper
+/// takes it that a `GET` has none, and drops it.
+fn announce_body<B: Body>(request: &mut Request<B>) {
+    let body = request.body();
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 

@@ -76,6 +76,25 @@ async fn trailers_go_both_ways_without_what_is_ours() {
 }
 
 #[tokio::test]
+async fn a_body_of_a_method_that_seldom_has_one_is_not_lost() {
+    let upstream = Upstream::playing(|mut wire: Wire| async move {
+        let head = wire.head().await;
+        assert_eq!(field(&head, "transfer-encoding"), Some("chunked"));
+        wire.until("5\r\nquery\r\n0\r\n\r\n").await;
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .await;
+    })
+    .await;
+    let edge = Edge::before(upstream.address);
+    let mut wire = edge.connect().await;
+    wire.send(
+        "GET / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquery\r\n0\r\n\r\n",
+    )
+    .await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
 async fn answers_without_a_body_keep_the_connection() {
     let upstream = Upstream::playing(|mut wire: Wire| async move {
         for answer in [
