@@ -19,8 +19,8 @@ enum Fate {
     HopByHop,
     /// Only this proxy says it.
     Ours,
-    /// Would change what was authorized.
-    MethodOverride,
+    /// Another method or path than what was authorized, to some applications.
+    Override,
     /// Believed from a trusted proxy only.
     Forwarded,
     /// A field that matters here, in a spelling that another server would
@@ -58,9 +58,11 @@ impl Fate {
             | b"proxy"
             | [b'p', b'r', b'o', b'x', b'y', b'-', ..] => Self::HopByHop,
             b"forwarded" | b"x-real-ip" => Self::Forwarded,
-            b"x-http-method-override" | b"x-method-override" | b"x-http-method" => {
-                Self::MethodOverride
-            }
+            b"x-http-method-override"
+            | b"x-method-override"
+            | b"x-http-method"
+            | b"x-original-url"
+            | b"x-rewrite-url" => Self::Override,
             [b'x', b'-', rest @ ..] if rest.starts_with(b"edge-") => Self::Ours,
             [b'x', b'-', rest @ ..] if rest.starts_with(b"forwarded-") => Self::Forwarded,
             _ => Self::Keep,
@@ -71,7 +73,7 @@ impl Fate {
         match self {
             Self::Keep => true,
             Self::Forwarded => peer_is_trusted,
-            Self::HopByHop | Self::Ours | Self::MethodOverride | Self::Disguised => false,
+            Self::HopByHop | Self::Ours | Self::Override | Self::Disguised => false,
         }
     }
 
@@ -184,6 +186,8 @@ mod tests {
             "X-HTTP-Method-Override",
             "X_HTTP_Method",
             "X-Method-Override",
+            "X-Original-URL",
+            "X_Rewrite_URL",
             "Content_Length",
             "X_Forwarded_For",
             "X-Forwarded_For",
