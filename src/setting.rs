@@ -47,7 +47,29 @@ pub fn optional_duration<'de, D: Deserializer<'de>>(
     parse_duration(&text).map(Some).map_err(D::Error::custom)
 }
 
+/// Longer than any bound that is meant, and still a moment from now: a clock
+/// has an end.
+const LONGEST: Duration = Duration::from_hours(36_525 * 24);
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("`{text}` is not a duration: write `500ms`, `30s` or `10min`"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is not a duration: write `500ms`, `30s` or `10min`"))?;
+    if duration > LONGEST {
+        return Err(format!("`{text}` is too long: write 100 years or less"));
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_ends_within_the_time_of_a_clock() {
+        assert_eq!(parse_duration("10min"), Ok(Duration::from_mins(10)));
+        assert!(parse_duration("100years").is_ok());
+        assert!(parse_duration("101years").is_err());
+        assert!(parse_duration("18446744073709551615s").is_err());
+        assert!(parse_duration("soon").is_err());
+    }
 }
