@@ -20,7 +20,7 @@ use cypheron_edge::admin::{
 use cypheron_edge::crypto::Password;
 use cypheron_edge::crypto::Suite;
 use cypheron_edge::crypto::keyring::KeyringError;
-use cypheron_edge::database::DatabaseManager;
+use cypheron_edge::database::Database;
 use cypheron_edge::key::{ApiKey, Sealed};
 use cypheron_edge::repository::{ApiKeyRepository, Filter, Found, RepositoryError, StoredKey};
 use cypheron_edge::secret::Secret;
@@ -487,8 +487,8 @@ async fn a_write_overtaken_by_another_one_is_made_on_top_of_it() {
 async fn the_audit_log_lies_beside_the_usage() {
     let desk = Desk::new();
     let directory = tempfile::tempdir().unwrap();
-    let databases = DatabaseManager::open_embedded(directory.path()).unwrap();
-    let sink = SqliteSink::new(&databases, desk.clock.clone());
+    let database = Database::open_in(directory.path()).unwrap();
+    let sink = SqliteSink::new(&database, desk.clock.clone());
     let operations = Operations {
         audit: Arc::new(SinkAuditLog::new(Arc::new(sink))),
         ..desk.operations()

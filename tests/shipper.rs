@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::database::DatabaseManager;
+use cypheron_edge::database::Database;
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::Config;
 use cypheron_edge::usage::client::ClientIp;
@@ -220,8 +220,8 @@ async fn what_cannot_be_stored_in_time_is_left_for_the_next_start() {
 }
 
 async fn check(directory: &Path, instance: Uuid) -> InstanceCheck {
-    let databases = DatabaseManager::open_embedded(directory).unwrap();
-    let reports = SqliteReports::new(&databases);
+    let database = Database::open_in(directory).unwrap();
+    let reports = SqliteReports::new(&database);
     let mut checks = verify(&reports, directory).await.unwrap();
     checks.retain(|check| check.instance == instance);
     checks.remove(0)
@@ -238,8 +238,8 @@ async fn every_decision_is_accounted_for_in_journal_and_sink() {
     assert_eq!((check_one.decided, check_one.in_journal), (11, 11));
     assert!(check_one.is_whole() && check_one.settled);
 
-    let databases = DatabaseManager::open_embedded(directory.path()).unwrap();
-    let sink = SqliteSink::new(&databases, clock());
+    let database = Database::open_in(directory.path()).unwrap();
+    let sink = SqliteSink::new(&database, clock());
     sink.store(Arc::new(journal.next_batch(4))).await.unwrap();
     let check_two = check(directory.path(), instance).await;
     assert_eq!((check_two.stored, check_two.in_journal), (4, 7));

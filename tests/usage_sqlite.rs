@@ -6,17 +6,17 @@
 mod usage_contract;
 
 use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::database::DatabaseManager;
+use cypheron_edge::database::Database;
 use cypheron_edge::usage::report::SqliteReports;
 use cypheron_edge::usage::sink::{AuditRow, SqliteSink, UsageSink};
 use rusqlite::Connection;
 
 fn open(directory: &tempfile::TempDir) -> (SqliteSink, SqliteReports) {
-    let databases = DatabaseManager::open_embedded(directory.path()).unwrap();
+    let database = Database::open_in(directory.path()).unwrap();
     let clock = Clock::manual(Timestamp::from_micros(usage_contract::EIGHT));
     (
-        SqliteSink::new(&databases, clock),
-        SqliteReports::new(&databases),
+        SqliteSink::new(&database, clock),
+        SqliteReports::new(&database),
     )
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use crate::admin::{AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 use crate::clock::Clock;
-use crate::database::DatabaseManager;
+use crate::database::Database;
 use crate::usage::sink::SqliteSink;
 
 /// The audit log in the usage database, which is opened when there is something
@@ -32,12 +32,11 @@ impl LazyAuditLog {
 
     async fn open(&self) -> Result<SinkAuditLog, AuditUnavailable> {
         let data_dir = self.data_dir.clone();
-        let databases =
-            tokio::task::spawn_blocking(move || DatabaseManager::open_embedded(&data_dir))
-                .await
-                .map_err(|error| AuditUnavailable(error.to_string()))?
-                .map_err(|error| AuditUnavailable(error.to_string()))?;
-        let sink = SqliteSink::new(&databases, self.clock.clone());
+        let database = tokio::task::spawn_blocking(move || Database::open_in(&data_dir))
+            .await
+            .map_err(|error| AuditUnavailable(error.to_string()))?
+            .map_err(|error| AuditUnavailable(error.to_string()))?;
+        let sink = SqliteSink::new(&database, self.clock.clone());
         Ok(SinkAuditLog::new(Arc::new(sink)))
     }
 }

@@ -17,7 +17,7 @@ use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::crypto::{Password, PostQuantumEncryption};
-use crate::database::DatabaseManager;
+use crate::database::Database;
 use crate::directory::{Directory, SealedRecords};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
@@ -157,8 +157,8 @@ impl Edge {
             max_bytes = journal.max_bytes(),
             "the usage journal is open"
         );
-        let databases = DatabaseManager::open_embedded(data.path())?;
-        let sink = Arc::new(SqliteSink::new(&databases, clock.clone()));
+        let database = Database::open_in(data.path())?;
+        let sink = Arc::new(SqliteSink::new(&database, clock.clone()));
         let refusals = Refusals::new(workers);
         let shipper = Shipper::new(
             journal,

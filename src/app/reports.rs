@@ -2,7 +2,7 @@
 
 use super::operations::OpenError;
 use crate::config::Config;
-use crate::database::DatabaseManager;
+use crate::database::Database;
 use crate::usage::report::SqliteReports;
 
 /// What usage was recorded. Blocks.
@@ -11,6 +11,6 @@ pub fn reports(config: &Config) -> Result<SqliteReports, OpenError> {
     if !file.exists() {
         return Err(OpenError::NoUsage(file));
     }
-    let databases = DatabaseManager::open_embedded(&config.data.dir)?;
-    Ok(SqliteReports::new(&databases))
+    let database = Database::open_in(&config.data.dir)?;
+    Ok(SqliteReports::new(&database))
 }

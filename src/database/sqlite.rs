@@ -30,9 +30,14 @@ pub enum DatabaseError {
 }
 
 impl Database {
+    /// Opens `usage.db` in the data directory. Blocks.
+    pub fn open_in(data_dir: &Path) -> Result<Self, OpenError> {
+        Self::open(&data_dir.join("usage.db"))
+    }
+
     /// Opens the file, or makes a new one, readable by its owner only, and
     /// brings it up to date. Blocks.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    fn open(path: &Path) -> Result<Self, OpenError> {
         let connection = SCHEMA.open_or_create(path)?;
         let thread = SCHEMA.spawn("usage-database", connection)?;
         Ok(Self { thread })

@@ -7,15 +7,15 @@ use uuid::Uuid;
 
 use super::{InstanceRow, Query, RefusalRow, ReportError, UsageReports, UsageRow};
 use crate::clock::Timestamp;
-use crate::database::{Database, DatabaseError, DatabaseManager};
+use crate::database::{Database, DatabaseError};
 
 /// Reports over `usage.db`.
 #[derive(Clone, Debug)]
 pub struct SqliteReports(Database);
 
 impl SqliteReports {
-    pub fn new(databases: &DatabaseManager) -> Self {
-        Self(databases.usage().clone())
+    pub fn new(database: &Database) -> Self {
+        Self(database.clone())
     }
 
     fn run<T: Send + 'static>(

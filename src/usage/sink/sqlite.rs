@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{AuditRow, SinkError, Stored, UsageSink};
 use crate::clock::{Clock, Timestamp};
-use crate::database::{Database, DatabaseError, DatabaseManager};
+use crate::database::{Database, DatabaseError};
 use crate::usage::event::{Ended, Outcome, UsageEvent};
 use crate::usage::journal::Batch;
 use crate::usage::refusals::RefusalCount;
@@ -26,8 +26,8 @@ pub struct SqliteSink {
 
 impl SqliteSink {
     /// `clock` dates what is told of an instance.
-    pub fn new(databases: &DatabaseManager, clock: Clock) -> Self {
-        let database = databases.usage().clone();
+    pub fn new(database: &Database, clock: Clock) -> Self {
+        let database = database.clone();
         Self { database, clock }
     }
 

@@ -1,0 +1,306 @@
+//! The two pools, and what goes through them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use sqlx::Connection as _;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use tokio::sync::OnceCell;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Unavailable;
+use super::connect::{self, Connector, CurrentPassword};
+use super::gauges::Gauges;
+use super::password::{AccessToken, FixedPassword, Passwords};
+use super::schema::{self, NotReady, SchemaState};
+use super::server::{InvalidServer, Server};
+use crate::database::config::{Config, Login};
+
+/// A connection for statements that the compiler checks; `&mut *connection`
+/// executes them.
+pub type Queries = PoolConnection<Postgres>;
+
+/// A connection for batches of usage.
+pub type Ingest = deadpool_postgres::Object;
+
+/// How often a login is tried again when the password was changed meanwhile.
+const LOGINS: usize = 3;
+
+/// Owns every connection to PostgreSQL. Clones share them.
+#[derive(Clone)]
+pub struct DatabaseManager(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    queries: PgPool,
+    ingest: Pool,
+    passwords: Box<dyn Passwords>,
+    password: CurrentPassword,
+    /// Set once the schema was found to be right.
+    ready: OnceCell<()>,
+}
+
+impl DatabaseManager {
+    /// Both pools, with no connection in them yet. Has to be called in a
+    /// runtime, which then closes what is idle. Reads the root certificate.
+    pub fn postgres(server: &Server, config: &Config) -> Result<Self, InvalidServer> {
+        match config.login {
+            Login::Password => {
+                let password = FixedPassword(server.password.clone());
+                Self::with_passwords(server, config, password)
+            }
+            Login::Iam => Self::with_passwords(server, config, AccessToken::default()),
+        }
+    }
+
+    /// As [`postgres`](Self::postgres), with passwords from elsewhere.
+    pub fn with_passwords(
+        server: &Server,
+        config: &Config,
+        passwords: impl Passwords,
+    ) -> Result<Self, InvalidServer> {
+        server.check()?;
+        let password = CurrentPassword::default();
+        let queries = server.max_connections / 2;
+        let ingest = server.max_connections - queries;
+        Ok(Self(Arc::new(Inner {
+            config: config.clone(),
+            queries: query_pool(server, config, queries),
+            ingest: ingest_pool(server, config, ingest as usize, &password)?,
+            passwords: Box::new(passwords),
+            password,
+            ready: OnceCell::new(),
+        })))
+    }
+
+    /// A connection for reports, migrations, and whatever else is not ingest.
+    /// Fails within `connect_timeout`, with the cause.
+    pub async fn queries(&self) -> Result<Queries, Unavailable> {
+        let pool = &self.0.queries;
+        self.logged_in(async || match pool.acquire().await {
+            Ok(connection) => Ok(connection),
+            Err(sqlx::Error::PoolTimedOut) => Err(Failed::other(self.why_not().await)),
+            Err(error) => Err(error.into()),
+        })
+        .await
+    }
+
+    /// A connection for batches of usage; reports never take one. Fails within
+    /// `connect_timeout`, with the cause.
+    pub async fn ingest(&self) -> Result<Ingest, Unavailable> {
+        self.logged_in(async || Ok(self.0.ingest.get().await?))
+            .await
+    }
+
+    /// Whether the server answers, and if not, why.
+    pub async fn health(&self) -> Result<(), Unavailable> {
+        let mut connection = self.queries().await?;
+        match timeout(self.0.config.connect_timeout, connection.ping()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(no_answer()),
+        }
+    }
+
+    /// What stands in the database. Changes nothing.
+    pub async fn schema_state(&self) -> Result<SchemaState, Unavailable> {
+        schema::state(&mut *self.queries().await?).await
+    }
+
+    /// Brings the schema up to date; of several processes that do so at once,
+    /// one does the work and the others wait for it.
+    pub async fn migrate(&self) -> Result<(), NotReady> {
+        schema::migrate(&mut *self.queries().await?).await
+    }
+
+    /// Whether usage can be kept: the server answers and the schema is this
+    /// build's, migrated first if `migrate_at_start` says so. Asks the database
+    /// only until it once succeeded: call it before every batch.
+    pub async fn ready(&self) -> Result<(), NotReady> {
+        let prepare = || async {
+            match self.schema_state().await? {
+                SchemaState::Current => Ok(()),
+                SchemaState::Behind(_) if self.0.config.migrate_at_start => self.migrate().await,
+                SchemaState::Behind(missing) => Err(NotReady::Behind(missing)),
+                SchemaState::Ahead { found } => Err(NotReady::Ahead {
+                    found,
+                    known: schema::known(),
+                }),
+                SchemaState::Changed { version } => Err(NotReady::Changed { version }),
+            }
+        };
+        self.0.ready.get_or_try_init(prepare).await.copied()
+    }
+
+    /// Closes idle connections and tells of the others in the metrics, for as
+    /// long as it is polled.
+    pub async fn keep(&self) {
+        let gauges = Gauges::new();
+        let mut beats = interval(self.0.config.idle_timeout / 2);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            beats.tick().await;
+            self.close_idle();
+            gauges
+                .queries
+                .set(self.0.queries.size() as usize, self.0.queries.num_idle());
+            let ingest = self.0.ingest.status();
+            gauges.ingest.set(ingest.size, ingest.available);
+        }
+    }
+
+    /// The sqlx pool does so by itself.
+    fn close_idle(&self) {
+        let idle_timeout = self.0.config.idle_timeout;
+        let fresh = |_: &_, metrics: deadpool_postgres::Metrics| metrics.last_used() < idle_timeout;
+        self.0.ingest.retain(fresh);
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.0.ingest.close();
+        self.0.queries.close().await;
+    }
+
+    /// Opens with the password of now. A password may be changed between being
+    /// asked for and being used: then it is another one when asked for again.
+    async fn logged_in<T>(
+        &self,
+        open: impl AsyncFn() -> Result<T, Failed>,
+    ) -> Result<T, Unavailable> {
+        self.renew_password().await?;
+        let mut tried = 1;
+        loop {
+            match open().await {
+                Ok(connection) => return Ok(connection),
+                Err(failed) => {
+                    let again = failed.is_of_the_password && tried < LOGINS;
+                    if !(again && self.renew_password().await?) {
+                        return Err(failed.cause);
+                    }
+                    tried += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether there is another one than before.
+    async fn renew_password(&self) -> Result<bool, Unavailable> {
+        let password = self.0.passwords.password().await?;
+        if self.0.password.load().as_deref() == password.as_ref() {
+            return Ok(false);
+        }
+        let pool = &self.0.queries;
+        let options = PgConnectOptions::clone(&pool.connect_options());
+        let plain = password.as_ref().map_or("", |password| password.expose());
+        pool.set_connect_options(options.password(plain));
+        self.0.password.store(password.map(Arc::new));
+        Ok(true)
+    }
+
+    /// The cause that sqlx keeps to itself when it gives up: the other pool
+    /// knows it, or can find out.
+    async fn why_not(&self) -> Unavailable {
+        match self.0.ingest.get().await {
+            Err(error) => Failed::from(error).cause,
+            Ok(_) => Unavailable("every connection for queries is in use".to_owned()),
+        }
+    }
+}
+
+impl fmt::Debug for DatabaseManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseManager")
+    }
+}
+
+fn query_pool(server: &Server, config: &Config, size: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(config.connect_timeout)
+        .idle_timeout(config.idle_timeout)
+        .connect_lazy_with(connect::query_options(server))
+}
+
+fn ingest_pool(
+    server: &Server,
+    config: &Config,
+    size: usize,
+    password: &CurrentPassword,
+) -> Result<Pool, InvalidServer> {
+    let unusable = |error: std::io::Error| {
+        let path = server.ssl_root_cert.as_deref().unwrap_or("".as_ref());
+        InvalidServer(format!("the root certificate {}: {error}", path.display()))
+    };
+    let connector = Connector::new(server, Arc::clone(password)).map_err(unusable)?;
+    let manager = Manager::from_connect(
+        connect::ingest_config(server, config.connect_timeout),
+        connector,
+        ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        },
+    );
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(config.connect_timeout))
+        .create_timeout(Some(config.connect_timeout))
+        .recycle_timeout(Some(config.connect_timeout))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|error| InvalidServer(error.to_string()))
+}
+
+fn no_answer() -> Unavailable {
+    Unavailable("no answer within `database.connect_timeout`".to_owned())
+}
+
+/// Why a connection was not opened.
+struct Failed {
+    cause: Unavailable,
+    is_of_the_password: bool,
+}
+
+impl Failed {
+    fn other(cause: Unavailable) -> Self {
+        Self {
+            cause,
+            is_of_the_password: false,
+        }
+    }
+}
+
+/// SQLSTATE `invalid_password`, and what a server without passwords says.
+fn is_of_the_password(code: &str) -> bool {
+    matches!(code, "28P01" | "28000")
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        Self {
+            is_of_the_password: code.is_some_and(|code| is_of_the_password(&code)),
+            cause: error.into(),
+        }
+    }
+}
+
+impl From<PoolError> for Failed {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self {
+                is_of_the_password: error
+                    .code()
+                    .is_some_and(|code| is_of_the_password(code.code())),
+                cause: error.into(),
+            },
+            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Self::other(Unavailable(
+                "every connection for ingest is in use".to_owned(),
+            )),
+            PoolError::Timeout(_) => Self::other(no_answer()),
+            other => Self::other(Unavailable(super::cause::chain(&other))),
+        }
+    }
+}

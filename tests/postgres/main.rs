@@ -1,0 +1,8 @@
+//! Everything over a real PostgreSQL, which the tests start themselves.
+
+#![cfg(all(feature = "postgres", feature = "embedded"))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod manager;
+mod schema;
+mod server;
