@@ -1,6 +1,8 @@
 //! The only wiring: which implementation stands behind each trait.
 
 mod audit;
+#[cfg(feature = "postgres")]
+mod database;
 mod edge;
 mod error;
 mod operations;
@@ -9,6 +11,8 @@ mod reports;
 mod serve;
 mod stack;
 
+#[cfg(feature = "postgres")]
+pub use database::{databases, migrate};
 pub use error::ServeError;
 pub use operations::{Need, OpenError, describe_keyring, init_keyring, operations};
 pub use quickstart::{Welcome, quickstart};

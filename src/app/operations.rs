@@ -41,6 +41,15 @@ pub enum OpenError {
     Prefix(#[from] InvalidPrefix),
     #[error("{}: no usage was recorded yet", .0.display())]
     NoUsage(PathBuf),
+    #[cfg(feature = "postgres")]
+    #[error("no PostgreSQL is chosen: set DATABASE_URL, or DB_HOST")]
+    NoPostgres,
+    #[cfg(feature = "postgres")]
+    #[error("PostgreSQL: {0}")]
+    Server(#[from] crate::database::InvalidServer),
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Database(#[from] crate::database::NotReady),
     #[error("the data directory {path} cannot be made: {source}")]
     Directory { path: PathBuf, source: io::Error },
 }
@@ -55,6 +64,10 @@ impl OpenError {
                 true
             }
             Self::Keyring { cause, .. } => is_of_the_wrong_keyring(cause),
+            #[cfg(feature = "postgres")]
+            Self::NoPostgres | Self::Server(_) => true,
+            #[cfg(feature = "postgres")]
+            Self::Database(error) => error.is_final(),
             _ => false,
         }
     }

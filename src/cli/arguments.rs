@@ -38,6 +38,9 @@ pub(super) enum Command {
     },
     /// Check the configuration and print what is in effect, secrets redacted
     Check,
+    /// Bring the schema of the PostgreSQL that usage goes to up to date
+    #[cfg(feature = "postgres")]
+    Migrate,
     /// Issue keys and change them
     #[command(subcommand)]
     Keys(Keys),

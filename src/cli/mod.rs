@@ -70,6 +70,11 @@ fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Fail
         Command::Quickstart => quickstart::run(streams),
         Command::Serve { take_over } => serve(file, *take_over),
         Command::Check => check::run(file, streams.out),
+        #[cfg(feature = "postgres")]
+        Command::Migrate => on_stores(file, async |config, _| {
+            let applied = app::migrate(config).await?;
+            Ok(writeln!(streams.err, "applied {applied} migrations")?)
+        }),
         Command::Keys(command) => on_stores(file, async |config, clock| {
             keys::run(command, config, clock, streams).await
         }),

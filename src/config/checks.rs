@@ -18,6 +18,11 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
             ));
         }
     }
+    if let Some(server) = &config.postgres
+        && let Err(error) = server.check(config.database.login)
+    {
+        found.push(Invalid::new("PostgreSQL", error.to_string()));
+    }
     match RouteTable::from_config(&config.routes) {
         Ok(_) => {}
         Err(conflicts) => found.extend(conflicts),

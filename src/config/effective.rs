@@ -6,6 +6,7 @@ use std::fmt;
 use toml::{Table, Value};
 
 use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
+use crate::database::Server;
 
 /// The configuration in effect. It prints as TOML, with secrets redacted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +53,7 @@ impl Effective {
         &mut self,
         environment: &dyn Environment,
         overrides: &BTreeMap<String, String>,
+        postgres: Option<&Server>,
     ) {
         for (key, variable) in overrides {
             self.notes.push(format!("{key} is set by {variable}"));
@@ -61,9 +63,15 @@ impl Effective {
                 self.notes.push(format!("{name} = [redacted]"));
             }
         }
-        for store in [FIRESTORE, POSTGRESQL] {
-            for name in store.set(environment) {
-                self.notes.push(format!("{name} is set, and not used"));
+        for name in FIRESTORE.set(environment) {
+            self.notes.push(format!("{name} is set, and not used"));
+        }
+        match postgres {
+            Some(server) => self.notes.push(format!("PostgreSQL is {server}")),
+            None => {
+                for name in POSTGRESQL.set(environment) {
+                    self.notes.push(format!("{name} is set, and not used"));
+                }
             }
         }
     }

@@ -134,6 +134,8 @@ pub(super) const POSTGRESQL: Unavailable = Unavailable {
         "DB_PASSWORD",
         "DB_PASSWORD_FILE",
         "DB_PORT",
+        "DB_SSL_MODE",
+        "DB_SSL_ROOT_CERT",
         "DB_USER",
     ],
     instead: "sink = \"sqlite\" under [usage]",

@@ -9,6 +9,7 @@ mod checks;
 mod effective;
 mod environment;
 mod layers;
+mod postgres;
 mod reader;
 mod schema;
 mod section;
@@ -24,11 +25,12 @@ use std::path::{Path, PathBuf};
 
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
+use crate::database::Server;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
 use crate::setting::Invalid;
-use crate::{directory, limiter, repository, server, telemetry, usage};
+use crate::{database, directory, limiter, repository, server, telemetry, usage};
 
 use layers::Written;
 
@@ -55,6 +57,9 @@ pub struct Config {
     pub directory: directory::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
+    pub database: database::Config,
+    /// Where PostgreSQL is, when the environment chooses it.
+    pub postgres: Option<Server>,
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     pub routes: Vec<RouteConfig>,
     /// Opens the keyring, when one was given.

@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use zeroize::Zeroizing;
 
-use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
+#[cfg(not(feature = "postgres"))]
+use super::environment::POSTGRESQL;
+use super::environment::{self, Environment, FIRESTORE};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
     Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, checks,
-    missing_password, section,
+    missing_password, postgres, section,
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
@@ -24,7 +26,7 @@ use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
-use crate::{directory, limiter, repository, server, telemetry, usage};
+use crate::{database, directory, limiter, repository, server, telemetry, usage};
 
 pub(super) fn compose(
     mut written: Written,
@@ -47,7 +49,8 @@ pub(super) fn compose(
         mut effective,
         ..
     } = reader;
-    effective.note_variables(environment, &variables);
+    let postgres = config.as_ref().and_then(|config| config.postgres.as_ref());
+    effective.note_variables(environment, &variables, postgres);
     for invalid in &mut found {
         if let Some(variable) = variables.get(&invalid.key) {
             invalid.problem = format!("{} (set by {variable})", invalid.problem);
@@ -68,6 +71,7 @@ fn apply_environment(
     written.override_from(environment, found);
     apply_port(written, environment, found);
     FIRESTORE.refuse(environment, found);
+    #[cfg(not(feature = "postgres"))]
     POSTGRESQL.refuse(environment, found);
 }
 
@@ -124,6 +128,8 @@ impl Reader<'_> {
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let usage = self.section("usage", usage::Config::problems);
+        let database = self.section("database", database::Config::problems);
+        let postgres = postgres::server(self.environment, &mut self.found);
         let upstreams = self.upstreams();
         let routes = self.routes();
         self.refuse_the_rest();
@@ -138,6 +144,8 @@ impl Reader<'_> {
             directory: directory?,
             limiter: limiter?,
             usage: usage?,
+            database: database?,
+            postgres,
             upstreams,
             routes,
             password,

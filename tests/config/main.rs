@@ -5,6 +5,8 @@
 
 mod environment;
 mod file;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod reference;
 
 use std::collections::BTreeMap;

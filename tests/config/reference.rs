@@ -7,7 +7,7 @@ use cypheron_edge::config::{self, Purpose, REFERENCE};
 use cypheron_edge::middleware::auth;
 use cypheron_edge::proxy::UpstreamConfig;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
-use cypheron_edge::{directory, limiter, repository, server, telemetry, usage};
+use cypheron_edge::{database, directory, limiter, repository, server, telemetry, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::{Table, Value};
@@ -55,6 +55,7 @@ fn the_reference_has_every_key_and_no_other() {
         ("keys", fields::<repository::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
+        ("database", fields::<database::Config>()),
         ("upstreams.app", fields::<UpstreamConfig>()),
         ("routes", fields::<RouteConfig>()),
         ("routes.cors", fields::<CorsConfig>()),

@@ -21,12 +21,7 @@ async fn a_database_ahead_of_the_build_is_refused_and_left_as_it_is() {
     let Some(database) = database().await else {
         return;
     };
-    database
-        .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             VALUES (9999, 'later', true, '', 0)",
-        )
-        .await;
+    database.claim_to_be_newer().await;
     let manager = database.manager();
     let ahead = NotReady::Ahead {
         found: 9999,

@@ -149,6 +149,16 @@ impl TestDatabase {
     pub(crate) async fn execute(&self, sql: &str) {
         execute(&self.url, sql).await;
     }
+
+    /// Makes it look as if a later build had been here.
+    pub(crate) async fn claim_to_be_newer(&self) {
+        self.execute(
+            "INSERT INTO _sqlx_migrations \
+             (version, description, success, checksum, execution_time) \
+             VALUES (9999, 'later', true, '', 0)",
+        )
+        .await;
+    }
 }
 
 /// A database with the schema in it, on the server that the tests share;

@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::server::{Server, SslMode};
 use super::tls;
+use crate::database::server::{Server, SslMode};
 use crate::secret::Secret;
 
 /// How we are told from others in `pg_stat_activity`.

@@ -1,9 +1,13 @@
 //! The two pools, and what goes through them.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
+};
 use sqlx::Connection as _;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
@@ -15,8 +19,8 @@ use super::connect::{self, Connector, CurrentPassword};
 use super::gauges::Gauges;
 use super::password::{AccessToken, FixedPassword, Passwords};
 use super::schema::{self, NotReady, SchemaState};
-use super::server::{InvalidServer, Server};
 use crate::database::config::{Config, Login};
+use crate::database::server::{InvalidServer, Server};
 
 /// A connection for statements that the compiler checks; `&mut *connection`
 /// executes them.
@@ -24,6 +28,9 @@ pub type Queries = PoolConnection<Postgres>;
 
 /// A connection for batches of usage.
 pub type Ingest = deadpool_postgres::Object;
+
+/// How long to wait for a connection before asking what keeps it.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often a login is tried again when the password was changed meanwhile.
 const LOGINS: usize = 3;
@@ -61,7 +68,7 @@ impl DatabaseManager {
         config: &Config,
         passwords: impl Passwords,
     ) -> Result<Self, InvalidServer> {
-        server.check()?;
+        server.check(config.login)?;
         let password = CurrentPassword::default();
         let queries = server.max_connections / 2;
         let ingest = server.max_connections - queries;
@@ -79,10 +86,18 @@ impl DatabaseManager {
     /// Fails within `connect_timeout`, with the cause.
     pub async fn queries(&self) -> Result<Queries, Unavailable> {
         let pool = &self.0.queries;
-        self.logged_in(async || match pool.acquire().await {
-            Ok(connection) => Ok(connection),
-            Err(sqlx::Error::PoolTimedOut) => Err(Failed::other(self.why_not().await)),
-            Err(error) => Err(error.into()),
+        self.logged_in(async || {
+            let mut acquire = pin!(pool.acquire());
+            // sqlx goes on trying where the server is not there, and does not
+            // tell why it gave up.
+            let acquired = match timeout(PATIENCE, &mut acquire).await {
+                Ok(acquired) => acquired,
+                Err(_) => match self.why_not().await {
+                    Some(failed) => return Err(failed),
+                    None => acquire.await,
+                },
+            };
+            Ok(acquired?)
         })
         .await
     }
@@ -108,10 +123,18 @@ impl DatabaseManager {
         schema::state(&mut *self.queries().await?).await
     }
 
-    /// Brings the schema up to date; of several processes that do so at once,
-    /// one does the work and the others wait for it.
-    pub async fn migrate(&self) -> Result<(), NotReady> {
-        schema::migrate(&mut *self.queries().await?).await
+    /// Brings the schema up to date, and says how many migrations it lacked. Of
+    /// several processes that do so at once, one does the work and the others
+    /// wait for it.
+    pub async fn migrate(&self) -> Result<usize, NotReady> {
+        let mut connection = self.queries().await?;
+        let missing = match schema::state(&mut connection).await? {
+            SchemaState::Current => return Ok(0),
+            SchemaState::Behind(missing) => missing,
+            SchemaState::Ahead { .. } | SchemaState::Changed { .. } => 0,
+        };
+        schema::migrate(&mut connection).await?;
+        Ok(missing)
     }
 
     /// Whether usage can be kept: the server answers and the schema is this
@@ -121,7 +144,9 @@ impl DatabaseManager {
         let prepare = || async {
             match self.schema_state().await? {
                 SchemaState::Current => Ok(()),
-                SchemaState::Behind(_) if self.0.config.migrate_at_start => self.migrate().await,
+                SchemaState::Behind(_) if self.0.config.migrate_at_start => {
+                    self.migrate().await.map(|_| ())
+                }
                 SchemaState::Behind(missing) => Err(NotReady::Behind(missing)),
                 SchemaState::Ahead { found } => Err(NotReady::Ahead {
                     found,
@@ -199,13 +224,12 @@ impl DatabaseManager {
         Ok(true)
     }
 
-    /// The cause that sqlx keeps to itself when it gives up: the other pool
-    /// knows it, or can find out.
-    async fn why_not(&self) -> Unavailable {
-        match self.0.ingest.get().await {
-            Err(error) => Failed::from(error).cause,
-            Ok(_) => Unavailable("every connection for queries is in use".to_owned()),
-        }
+    /// Why no connection can be opened: the other pool tells. `None` when one
+    /// can, or when that pool has none to spare either.
+    async fn why_not(&self) -> Option<Failed> {
+        let opened = self.0.ingest.get().await;
+        let failed = opened.err().map(Failed::from);
+        failed.filter(|failed| !failed.is_of_the_pool)
     }
 }
 
@@ -231,7 +255,7 @@ fn ingest_pool(
 ) -> Result<Pool, InvalidServer> {
     let unusable = |error: std::io::Error| {
         let path = server.ssl_root_cert.as_deref().unwrap_or("".as_ref());
-        InvalidServer(format!("the root certificate {}: {error}", path.display()))
+        InvalidServer::new(format!("the root certificate {}: {error}", path.display()))
     };
     let connector = Connector::new(server, Arc::clone(password)).map_err(unusable)?;
     let manager = Manager::from_connect(
@@ -248,7 +272,7 @@ fn ingest_pool(
         .recycle_timeout(Some(config.connect_timeout))
         .runtime(Runtime::Tokio1)
         .build()
-        .map_err(|error| InvalidServer(error.to_string()))
+        .map_err(|error| InvalidServer::new(error.to_string()))
 }
 
 fn no_answer() -> Unavailable {
@@ -259,6 +283,8 @@ fn no_answer() -> Unavailable {
 struct Failed {
     cause: Unavailable,
     is_of_the_password: bool,
+    /// Nothing is wrong with the server: all connections are in use.
+    is_of_the_pool: bool,
 }
 
 impl Failed {
@@ -266,6 +292,16 @@ impl Failed {
         Self {
             cause,
             is_of_the_password: false,
+            is_of_the_pool: false,
+        }
+    }
+
+    fn all_in_use(pool: &str) -> Self {
+        Self {
+            is_of_the_pool: true,
+            ..Self::other(Unavailable(format!(
+                "every connection for {pool} is in use"
+            )))
         }
     }
 }
@@ -277,12 +313,15 @@ fn is_of_the_password(code: &str) -> bool {
 
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::all_in_use("queries");
+        }
         let code = error
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code);
         Self {
             is_of_the_password: code.is_some_and(|code| is_of_the_password(&code)),
-            cause: error.into(),
+            ..Self::other(error.into())
         }
     }
 }
@@ -294,11 +333,9 @@ impl From<PoolError> for Failed {
                 is_of_the_password: error
                     .code()
                     .is_some_and(|code| is_of_the_password(code.code())),
-                cause: error.into(),
+                ..Self::other(error.into())
             },
-            PoolError::Timeout(deadpool_postgres::TimeoutType::Wait) => Self::other(Unavailable(
-                "every connection for ingest is in use".to_owned(),
-            )),
+            PoolError::Timeout(TimeoutType::Wait) => Self::all_in_use("ingest"),
             PoolError::Timeout(_) => Self::other(no_answer()),
             other => Self::other(Unavailable(super::cause::chain(&other))),
         }

@@ -12,11 +12,9 @@ mod gauges;
 mod manager;
 mod password;
 mod schema;
-mod server;
 mod tls;
 
 pub use cause::Unavailable;
 pub use manager::{DatabaseManager, Ingest, Queries};
 pub use password::{FixedPassword, Passwords};
 pub use schema::{MIGRATIONS, NotReady, SchemaState};
-pub use server::{InvalidServer, Server, SslMode};

@@ -13,7 +13,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::server::{Server, SslMode};
+use crate::database::server::{Server, SslMode};
 
 /// What a connection of this server does when it is encrypted.
 pub(super) fn client_config(server: &Server) -> io::Result<ClientConfig> {

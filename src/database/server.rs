@@ -1,9 +1,11 @@
 //! Where a server is and how to talk to it, from a URL or from its parts.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
+use super::config::Login;
 use crate::secret::Secret;
 
 const DEFAULT_PORT: u16 = 5432;
@@ -45,7 +47,13 @@ pub enum SslMode {
 /// Why a URL, or a part of it, cannot be used. Never shows a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidServer(pub(super) String);
+pub struct InvalidServer(String);
+
+impl InvalidServer {
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
 
 impl Default for Server {
     /// As the parts are where they are not given.
@@ -71,7 +79,7 @@ impl Server {
         let rest = ["postgres://", "postgresql://"]
             .iter()
             .find_map(|scheme| url.strip_prefix(scheme))
-            .ok_or_else(|| invalid("it has to begin with `postgres://`"))?;
+            .ok_or_else(|| InvalidServer::new("it has to begin with `postgres://`"))?;
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -101,7 +109,7 @@ impl Server {
             Some(rest) => {
                 let (host, port) = rest
                     .split_once(']')
-                    .ok_or_else(|| invalid("the address lacks its `]`"))?;
+                    .ok_or_else(|| InvalidServer::new("the address lacks its `]`"))?;
                 (host, port.strip_prefix(':'))
             }
             None => match address.split_once(':') {
@@ -111,7 +119,7 @@ impl Server {
         };
         set_unless_empty(&mut self.host, "host", host)?;
         if self.host.contains(',') {
-            return Err(invalid("one host is enough"));
+            return Err(InvalidServer::new("one host is enough"));
         }
         if let Some(port) = port {
             self.port = port_of(port)?;
@@ -119,7 +127,8 @@ impl Server {
         Ok(())
     }
 
-    fn set_parameter(&mut self, name: &str, value: String) -> Result<(), InvalidServer> {
+    /// Sets one part, by libpq's name for it.
+    pub fn set_parameter(&mut self, name: &str, value: String) -> Result<(), InvalidServer> {
         match name {
             "host" => self.host = value,
             "port" => self.port = port_of(&value)?,
@@ -129,7 +138,7 @@ impl Server {
             "sslmode" => self.ssl_mode = SslMode::parse(&value)?,
             "sslrootcert" => self.ssl_root_cert = Some(value.into()),
             _ => {
-                return Err(invalid(format!(
+                return Err(InvalidServer::new(format!(
                     "the parameter `{name}` is not known here: there are host, port, user, \
                      password, dbname, sslmode and sslrootcert"
                 )));
@@ -139,20 +148,36 @@ impl Server {
     }
 
     /// Checks what does not go together, once all parts are there.
-    pub fn check(&self) -> Result<(), InvalidServer> {
+    pub fn check(&self, login: Login) -> Result<(), InvalidServer> {
+        let mode = self.effective_ssl_mode();
+        let verifies = matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull);
+        let over_network = self.socket().is_none();
         if self.max_connections < 2 {
-            return Err(invalid(
+            Err(InvalidServer::new(
                 "at least 2 connections are needed: one for each pool",
-            ));
-        }
-        let verifies = matches!(self.ssl_mode, SslMode::VerifyCa | SslMode::VerifyFull);
-        if verifies && self.ssl_root_cert.is_none() && self.socket().is_none() {
-            return Err(invalid(
+            ))
+        } else if verifies && self.ssl_root_cert.is_none() {
+            Err(InvalidServer::new(
                 "a certificate can only be verified with a root certificate: set `sslrootcert`, \
                  or DB_SSL_ROOT_CERT, to its file",
-            ));
+            ))
+        } else if !verifies && self.ssl_root_cert.is_some() && over_network {
+            Err(InvalidServer::new(
+                "the root certificate would not be used: set `sslmode`, or DB_SSL_MODE, to \
+                 verify-full or verify-ca",
+            ))
+        } else if login == Login::Iam && self.password.is_some() {
+            Err(InvalidServer::new(
+                "there is a password, and `database.login` is \"iam\", which needs none",
+            ))
+        } else if login == Login::Iam && !verifies && over_network {
+            Err(InvalidServer::new(
+                "an access token is only sent to a server that was verified: set `sslmode`, or \
+                 DB_SSL_MODE, to verify-full or verify-ca, or use a socket",
+            ))
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// The directory of its socket.
@@ -162,7 +187,7 @@ impl Server {
 
     /// As libpq has it: nothing is encrypted on a socket, and a root
     /// certificate is there to be used.
-    pub(super) fn effective_ssl_mode(&self) -> SslMode {
+    pub fn effective_ssl_mode(&self) -> SslMode {
         match self.ssl_mode {
             _ if self.socket().is_some() => SslMode::Disable,
             SslMode::Require if self.ssl_root_cert.is_some() => SslMode::VerifyCa,
@@ -171,7 +196,7 @@ impl Server {
     }
 
     /// What certificates are verified with, if they are.
-    pub(super) fn trusted_root(&self) -> Option<&Path> {
+    pub fn trusted_root(&self) -> Option<&Path> {
         match self.effective_ssl_mode() {
             SslMode::VerifyCa | SslMode::VerifyFull => self.ssl_root_cert.as_deref(),
             SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
@@ -179,7 +204,37 @@ impl Server {
     }
 }
 
+/// Without the password: for people.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            port,
+            user,
+            database,
+            max_connections,
+            ..
+        } = self;
+        let mode = self.effective_ssl_mode().as_str();
+        write!(
+            f,
+            "{user} at {host}:{port}, database {database}, sslmode {mode}, \
+             at most {max_connections} connections"
+        )
+    }
+}
+
 impl SslMode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+
     pub fn parse(text: &str) -> Result<Self, InvalidServer> {
         match text {
             "disable" => Ok(Self::Disable),
@@ -187,7 +242,7 @@ impl SslMode {
             "require" => Ok(Self::Require),
             "verify-ca" => Ok(Self::VerifyCa),
             "verify-full" => Ok(Self::VerifyFull),
-            _ => Err(invalid(format!(
+            _ => Err(InvalidServer::new(format!(
                 "`{text}` is no sslmode: there are disable, prefer, require, verify-ca and \
                  verify-full"
             ))),
@@ -204,20 +259,16 @@ fn set_unless_empty(part: &mut String, name: &str, text: &str) -> Result<(), Inv
 
 fn port_of(text: &str) -> Result<u16, InvalidServer> {
     let port = text.parse().ok().filter(|port| *port > 0);
-    port.ok_or_else(|| invalid(format!("`{text}` is not a port")))
+    port.ok_or_else(|| InvalidServer::new(format!("`{text}` is not a port")))
 }
 
 fn decoded(name: &str, text: &str) -> Result<String, InvalidServer> {
     let text = percent_decode_str(text).decode_utf8();
-    let text = text.map_err(|_| invalid(format!("its {name} is not UTF-8")))?;
+    let text = text.map_err(|_| InvalidServer::new(format!("its {name} is not UTF-8")))?;
     if text.contains('\0') {
-        return Err(invalid(format!("there is a NUL in its {name}")));
+        return Err(InvalidServer::new(format!("there is a NUL in its {name}")));
     }
     Ok(text.into_owned())
-}
-
-fn invalid(problem: impl Into<String>) -> InvalidServer {
-    InvalidServer(problem.into())
 }
 
 #[cfg(test)]
@@ -294,10 +345,31 @@ mod tests {
             ssl_mode: SslMode::VerifyFull,
             ..Server::default()
         };
-        assert!(server.check().is_err());
+        assert!(server.check(Login::Password).is_err());
         server.ssl_root_cert = Some("/etc/ca.pem".into());
-        assert_eq!(server.check(), Ok(()));
-        server.max_connections = 1;
-        assert!(server.check().is_err());
+        assert_eq!(server.check(Login::Password), Ok(()));
+        server.ssl_mode = SslMode::Prefer;
+        assert!(server.check(Login::Password).is_err());
+        server.ssl_mode = SslMode::Require;
+        assert_eq!(server.check(Login::Password), Ok(()));
+    }
+
+    #[test]
+    fn an_access_token_goes_only_where_it_is_meant_to() {
+        let mut server = Server::default();
+        assert!(server.check(Login::Iam).is_err());
+        server.host = "/cloudsql/project:region:instance".to_owned();
+        assert_eq!(server.check(Login::Iam), Ok(()));
+        server.password = Some(Secret::new("kept".to_owned()));
+        assert!(server.check(Login::Iam).is_err());
+    }
+
+    #[test]
+    fn each_pool_needs_a_connection() {
+        let server = Server {
+            max_connections: 1,
+            ..Server::default()
+        };
+        assert!(server.check(Login::Password).is_err());
     }
 }
