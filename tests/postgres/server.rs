@@ -119,7 +119,7 @@ impl TestServer {
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
-        if line == "ready\n" {
+        if line.starts_with("ready ") {
             self.running = Some(child);
             return true;
         }

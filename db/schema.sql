@@ -1,0 +1,188 @@
+-- What the migrations result in; written by scripts/prepare-queries.
+
+CREATE FUNCTION public.usage_day_name(day date) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT 'usage_events_' || to_char(day, 'YYYYMMDD')
+$$;
+
+CREATE FUNCTION public.usage_drop_days(before date) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    name text;
+    dropped integer := 0;
+BEGIN
+    PERFORM usage_lock_days();
+    UPDATE usage_horizon SET day = before WHERE day < before;
+    FOR name IN
+        SELECT child.relname
+        FROM pg_inherits
+        JOIN pg_class child ON child.oid = inhrelid
+        WHERE inhparent = 'usage_events'::regclass
+          AND child.relname < usage_day_name(before)
+        ORDER BY child.relname
+    LOOP
+        EXECUTE format('DROP TABLE %I', name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+CREATE FUNCTION public.usage_lock_days() RETURNS void
+    LANGUAGE sql
+    AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('cypheron-edge usage days', 0))
+$$;
+
+CREATE FUNCTION public.usage_make_day(day date) RETURNS boolean
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    name text := usage_day_name(day);
+BEGIN
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    PERFORM usage_lock_days();
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS)', name);
+    EXECUTE format(
+        'ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+        name,
+        day::timestamp AT TIME ZONE 'UTC',
+        (day + 1)::timestamp AT TIME ZONE 'UTC'
+    );
+    RETURN true;
+END
+$$;
+
+CREATE TABLE public.audit_log (
+    id bigint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    key_id uuid,
+    revision bigint,
+    detail text NOT NULL
+);
+
+ALTER TABLE public.audit_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.audit_log_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE public.refusals (
+    minute timestamp with time zone NOT NULL,
+    route text NOT NULL,
+    reason text NOT NULL,
+    client text NOT NULL,
+    instance uuid NOT NULL,
+    count bigint NOT NULL
+);
+
+CREATE TABLE public.usage_events (
+    event_id uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    key_id uuid NOT NULL,
+    route text NOT NULL,
+    method text NOT NULL,
+    status smallint NOT NULL,
+    outcome text NOT NULL,
+    ended text NOT NULL,
+    request_bytes bigint NOT NULL,
+    response_bytes bigint NOT NULL,
+    duration_us bigint NOT NULL,
+    upstream_us bigint NOT NULL,
+    client_ip inet,
+    instance uuid NOT NULL
+)
+PARTITION BY RANGE (occurred_at);
+
+CREATE TABLE public.usage_horizon (
+    only_row boolean DEFAULT true NOT NULL,
+    day date NOT NULL,
+    CONSTRAINT usage_horizon_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE public.usage_hourly (
+    hour timestamp with time zone NOT NULL,
+    key_id uuid NOT NULL,
+    route text NOT NULL,
+    requests bigint NOT NULL,
+    refused bigint NOT NULL,
+    request_bytes numeric NOT NULL,
+    response_bytes numeric NOT NULL,
+    duration_us numeric NOT NULL,
+    last_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.usage_instances (
+    instance uuid NOT NULL,
+    stored bigint NOT NULL,
+    interrupted bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    updated_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.usage_quarantine (
+    event_id uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    key_id uuid NOT NULL,
+    route text NOT NULL,
+    method text NOT NULL,
+    status smallint NOT NULL,
+    outcome text NOT NULL,
+    ended text NOT NULL,
+    request_bytes bigint NOT NULL,
+    response_bytes bigint NOT NULL,
+    duration_us bigint NOT NULL,
+    upstream_us bigint NOT NULL,
+    client_ip inet,
+    instance uuid NOT NULL,
+    reason text NOT NULL,
+    quarantined_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE public.usage_writers (
+    instance uuid NOT NULL,
+    writer integer NOT NULL,
+    decided bigint NOT NULL,
+    dropped bigint NOT NULL
+);
+
+ALTER TABLE ONLY public.audit_log
+    ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.refusals
+    ADD CONSTRAINT refusals_pkey PRIMARY KEY (minute, route, reason, client, instance);
+
+ALTER TABLE ONLY public.usage_events
+    ADD CONSTRAINT usage_events_pkey PRIMARY KEY (event_id, occurred_at);
+
+ALTER TABLE ONLY public.usage_horizon
+    ADD CONSTRAINT usage_horizon_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY public.usage_hourly
+    ADD CONSTRAINT usage_hourly_pkey PRIMARY KEY (hour, key_id, route);
+
+ALTER TABLE ONLY public.usage_instances
+    ADD CONSTRAINT usage_instances_pkey PRIMARY KEY (instance);
+
+ALTER TABLE ONLY public.usage_quarantine
+    ADD CONSTRAINT usage_quarantine_pkey PRIMARY KEY (event_id, occurred_at);
+
+ALTER TABLE ONLY public.usage_writers
+    ADD CONSTRAINT usage_writers_pkey PRIMARY KEY (instance, writer);
+
+CREATE INDEX audit_log_by_key ON public.audit_log USING btree (key_id);
+
+CREATE INDEX usage_events_by_time ON ONLY public.usage_events USING brin (occurred_at);
+
