@@ -5,5 +5,7 @@
 
 mod manager;
 mod migrate;
+mod passwords;
 mod schema;
 mod server;
+mod tls;

@@ -1,8 +1,11 @@
 //! Both pools: limits, causes, passwords.
 
-use cypheron_edge::database::{Config, DatabaseManager, Server, SslMode};
+use std::time::Duration;
 
-use crate::server::{TestServer, database, shared};
+use cypheron_edge::database::{Config, DatabaseManager, Server, SslMode};
+use tokio_postgres::NoTls;
+
+use crate::server::{TestDatabase, TestServer, database, shared};
 
 #[tokio::test]
 async fn both_pools_answer() {
@@ -43,4 +46,89 @@ async fn a_socket_is_connected_to_without_encryption() {
     let manager = DatabaseManager::postgres(&server, &Config::default()).unwrap();
     manager.health().await.unwrap();
     drop(manager.ingest().await.unwrap());
+}
+
+#[tokio::test]
+async fn the_pools_share_the_limit_and_one_never_takes_the_others_part() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let server = Server {
+        max_connections: 5,
+        ..database.server()
+    };
+    let config = Config {
+        connect_timeout: Duration::from_millis(600),
+        ..Config::default()
+    };
+    let manager = DatabaseManager::postgres(&server, &config).unwrap();
+    let (mut queries, mut ingest) = (Vec::new(), Vec::new());
+    let refused = loop {
+        match manager.queries().await {
+            Ok(connection) => queries.push(connection),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        refused.contains("every connection for queries is in use"),
+        "{refused}"
+    );
+    let refused = loop {
+        match manager.ingest().await {
+            Ok(connection) => ingest.push(connection),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(
+        refused.contains("every connection for ingest is in use"),
+        "{refused}"
+    );
+    assert_eq!((queries.len(), ingest.len()), (2, 3));
+    assert_eq!(connections(&database).await, 5);
+}
+
+#[tokio::test]
+async fn connections_that_nobody_needs_are_closed() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let config = Config {
+        idle_timeout: Duration::from_millis(300),
+        ..Config::default()
+    };
+    let manager = DatabaseManager::postgres(&database.server(), &config).unwrap();
+    for _ in 0..2 {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push((
+                manager.queries().await.unwrap(),
+                manager.ingest().await.unwrap(),
+            ));
+        }
+        assert_eq!(connections(&database).await, 8);
+        drop(held);
+        let gone = async {
+            while connections(&database).await > 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = manager.keep() => {}
+            done = tokio::time::timeout(Duration::from_secs(10), gone) => done.unwrap(),
+        }
+    }
+}
+
+/// How many connections of ours there are to a database.
+async fn connections(database: &TestDatabase) -> i64 {
+    let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let counted = client
+        .query_one(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'cypheron-edge'",
+            &[],
+        )
+        .await;
+    counted.unwrap().get(0)
 }

@@ -1,7 +1,9 @@
 //! A real PostgreSQL, started by the tests, and a database for each of them.
 
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -31,22 +33,39 @@ impl TestServer {
     /// Starts a server with settings such as `max_connections=5` over the
     /// usual ones; `None`, having said why, where none is installed.
     pub(crate) fn start(settings: &[&str]) -> Option<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|socket| socket.local_addr())
-            .unwrap()
-            .port();
-        Self::start_at(port, settings)
+        Self::start_at(free_port(), settings)
     }
 
     /// A server with nothing in it, in the place of another one.
     pub(crate) fn start_at(port: u16, settings: &[&str]) -> Option<Self> {
-        let mut server = Self {
+        let mut server = Self::prepare(port, settings);
+        server.run().then_some(server)
+    }
+
+    /// A server that offers encryption, with this certificate and key (PEM).
+    pub(crate) fn start_encrypted(certificate: &str, key: &str) -> Option<Self> {
+        let mut server = Self::prepare(free_port(), &[]);
+        let mut write = |name: &str, setting: &str, text: &str| {
+            let file = server.directory.path().join(name);
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+            server
+                .settings
+                .push(format!("{setting}={}", file.display()));
+        };
+        write("server.pem", "ssl_cert_file", certificate);
+        write("server.key", "ssl_key_file", key);
+        server.settings.push("ssl=on".to_owned());
+        server.run().then_some(server)
+    }
+
+    fn prepare(port: u16, settings: &[&str]) -> Self {
+        Self {
             directory: tempfile::Builder::new().prefix("pg").tempdir().unwrap(),
             port,
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
-        };
-        server.run().then_some(server)
+        }
     }
 
     /// Starts it again, with what it held.
@@ -159,6 +178,11 @@ impl TestDatabase {
         )
         .await;
     }
+}
+
+fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.local_addr().unwrap().port()
 }
 
 /// A database with the schema in it, on the server that the tests share;

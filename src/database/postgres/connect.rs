@@ -1,18 +1,18 @@
 //! How both pools open a connection: to the same server, in the same way.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use deadpool_postgres::{ConfigConnectImpl, Connect};
 use futures_util::future::BoxFuture;
+use rustls::ClientConfig;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::tls;
+use super::gateway::Gateway;
 use crate::database::server::{Server, SslMode};
 use crate::secret::Secret;
 
@@ -29,10 +29,10 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(server: &Server, password: CurrentPassword) -> io::Result<Self> {
-        let tls = MakeRustlsConnect::new(tls::client_config(server)?);
+    pub(super) fn new(tls: ClientConfig, password: CurrentPassword) -> Self {
+        let tls = MakeRustlsConnect::new(tls);
         let open = ConfigConnectImpl { tls };
-        Ok(Self { open, password })
+        Self { open, password }
     }
 }
 
@@ -72,9 +72,9 @@ pub(super) fn ingest_config(server: &Server, timeout: Duration) -> tokio_postgre
     config
 }
 
-/// For sqlx, without the password. Whatever libpq's variables say, which sqlx
-/// reads, is overwritten.
-pub(super) fn query_options(server: &Server) -> PgConnectOptions {
+/// For sqlx, without the password; through a gateway where there is one.
+/// Whatever libpq's variables say, which sqlx reads, is overwritten.
+pub(super) fn query_options(server: &Server, gateway: Option<&Gateway>) -> PgConnectOptions {
     let options = PgConnectOptions::new_without_pgpass()
         .port(server.port)
         .username(&server.user)
@@ -82,17 +82,12 @@ pub(super) fn query_options(server: &Server) -> PgConnectOptions {
         .database(&server.database)
         .application_name(APPLICATION)
         .ssl_mode(match server.effective_ssl_mode() {
+            _ if gateway.is_some() => PgSslMode::Disable,
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
-            SslMode::Require => PgSslMode::Require,
-            SslMode::VerifyCa => PgSslMode::VerifyCa,
-            SslMode::VerifyFull => PgSslMode::VerifyFull,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PgSslMode::Require,
         });
-    let options = match server.trusted_root() {
-        Some(root) => options.ssl_root_cert(root),
-        None => options,
-    };
-    match server.socket() {
+    match gateway.map(Gateway::directory).or(server.socket()) {
         Some(directory) => options.socket(directory),
         None => options.host(&server.host),
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use deadpool_postgres::{
     Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType,
 };
+use rustls::ClientConfig;
 use sqlx::Connection as _;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
@@ -16,9 +17,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Unavailable;
 use super::connect::{self, Connector, CurrentPassword};
+use super::gateway::Gateway;
 use super::gauges::Gauges;
 use super::password::{AccessToken, FixedPassword, Passwords};
 use super::schema::{self, NotReady, SchemaState};
+use super::tls;
 use crate::database::config::{Config, Login};
 use crate::database::server::{InvalidServer, Server};
 
@@ -45,6 +48,7 @@ struct Inner {
     ingest: Pool,
     passwords: Box<dyn Passwords>,
     password: CurrentPassword,
+    _gateway: Option<Gateway>,
     /// Set once the schema was found to be right.
     ready: OnceCell<()>,
 }
@@ -70,12 +74,24 @@ impl DatabaseManager {
     ) -> Result<Self, InvalidServer> {
         server.check(config.login)?;
         let password = CurrentPassword::default();
+        let tls = tls::client_config(server).map_err(|error| {
+            let path = server.ssl_root_cert.as_deref().unwrap_or("".as_ref());
+            InvalidServer::new(format!("the root certificate {}: {error}", path.display()))
+        })?;
+        let verifies = server.trusted_root().is_some();
+        let gateway = verifies.then(|| Gateway::open(server, tls.clone(), config.connect_timeout));
+        let gateway = gateway.transpose().map_err(|error| {
+            InvalidServer::new(format!(
+                "no socket can be made for its connections: {error}"
+            ))
+        })?;
         let queries = server.max_connections / 2;
         let ingest = server.max_connections - queries;
         Ok(Self(Arc::new(Inner {
             config: config.clone(),
-            queries: query_pool(server, config, queries),
-            ingest: ingest_pool(server, config, ingest as usize, &password)?,
+            queries: query_pool(server, config, queries, gateway.as_ref()),
+            ingest: ingest_pool(server, config, ingest as usize, tls, &password)?,
+            _gateway: gateway,
             passwords: Box::new(passwords),
             password,
             ready: OnceCell::new(),
@@ -85,28 +101,13 @@ impl DatabaseManager {
     /// A connection for reports, migrations, and whatever else is not ingest.
     /// Fails within `connect_timeout`, with the cause.
     pub async fn queries(&self) -> Result<Queries, Unavailable> {
-        let pool = &self.0.queries;
-        self.logged_in(async || {
-            let mut acquire = pin!(pool.acquire());
-            // sqlx goes on trying where the server is not there, and does not
-            // tell why it gave up.
-            let acquired = match timeout(PATIENCE, &mut acquire).await {
-                Ok(acquired) => acquired,
-                Err(_) => match self.why_not().await {
-                    Some(failed) => return Err(failed),
-                    None => acquire.await,
-                },
-            };
-            Ok(acquired?)
-        })
-        .await
+        self.logged_in(|| self.open_query()).await
     }
 
     /// A connection for batches of usage; reports never take one. Fails within
     /// `connect_timeout`, with the cause.
     pub async fn ingest(&self) -> Result<Ingest, Unavailable> {
-        self.logged_in(async || Ok(self.0.ingest.get().await?))
-            .await
+        self.logged_in(|| self.open_ingest()).await
     }
 
     /// Whether the server answers, and if not, why.
@@ -190,10 +191,10 @@ impl DatabaseManager {
 
     /// Opens with the password of now. A password may be changed between being
     /// asked for and being used: then it is another one when asked for again.
-    async fn logged_in<T>(
-        &self,
-        open: impl AsyncFn() -> Result<T, Failed>,
-    ) -> Result<T, Unavailable> {
+    async fn logged_in<T, F>(&self, open: impl Fn() -> F) -> Result<T, Unavailable>
+    where
+        F: Future<Output = Result<T, Failed>>,
+    {
         self.renew_password().await?;
         let mut tried = 1;
         loop {
@@ -208,6 +209,28 @@ impl DatabaseManager {
                 }
             }
         }
+    }
+
+    async fn open_query(&self) -> Result<Queries, Failed> {
+        let mut acquire = pin!(self.0.queries.acquire());
+        // sqlx goes on trying where the server is not there, and does not tell
+        // why it gave up; nor does a gateway that leads nowhere.
+        let acquired = match timeout(PATIENCE, &mut acquire).await {
+            Ok(Err(sqlx::Error::Io(error))) => match self.why_not().await {
+                Some(failed) => return Err(failed),
+                None => Err(sqlx::Error::Io(error)),
+            },
+            Ok(acquired) => acquired,
+            Err(_) => match self.why_not().await {
+                Some(failed) => return Err(failed),
+                None => acquire.await,
+            },
+        };
+        Ok(acquired?)
+    }
+
+    async fn open_ingest(&self) -> Result<Ingest, Failed> {
+        Ok(self.0.ingest.get().await?)
     }
 
     /// Whether there is another one than before.
@@ -239,25 +262,22 @@ impl fmt::Debug for DatabaseManager {
     }
 }
 
-fn query_pool(server: &Server, config: &Config, size: u32) -> PgPool {
+fn query_pool(server: &Server, config: &Config, size: u32, gateway: Option<&Gateway>) -> PgPool {
     PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(config.connect_timeout)
         .idle_timeout(config.idle_timeout)
-        .connect_lazy_with(connect::query_options(server))
+        .connect_lazy_with(connect::query_options(server, gateway))
 }
 
 fn ingest_pool(
     server: &Server,
     config: &Config,
     size: usize,
+    tls: ClientConfig,
     password: &CurrentPassword,
 ) -> Result<Pool, InvalidServer> {
-    let unusable = |error: std::io::Error| {
-        let path = server.ssl_root_cert.as_deref().unwrap_or("".as_ref());
-        InvalidServer::new(format!("the root certificate {}: {error}", path.display()))
-    };
-    let connector = Connector::new(server, Arc::clone(password)).map_err(unusable)?;
+    let connector = Connector::new(tls, Arc::clone(password));
     let manager = Manager::from_connect(
         connect::ingest_config(server, config.connect_timeout),
         connector,

@@ -8,6 +8,7 @@
 
 mod cause;
 mod connect;
+mod gateway;
 mod gauges;
 mod manager;
 mod password;
