@@ -19,7 +19,7 @@ use cypheron_edge::usage::event::{Ended, UsageEvent};
 use cypheron_edge::usage::journal::{self, Batch, Journal, Writer};
 use cypheron_edge::usage::recorder::{Completion, Decision, Recorder, Reservation};
 use cypheron_edge::usage::refusals::{RefusalCount, RefusalCounter, Refusals};
-use cypheron_edge::usage::report::{InstanceCheck, SqliteReports, verify};
+use cypheron_edge::usage::report::{InstanceCheck, SqliteReports, Standing, verify};
 use cypheron_edge::usage::shipper::Shipper;
 use cypheron_edge::usage::sink::{AuditRow, SinkError, SqliteSink, Stored, UsageSink};
 use futures_util::FutureExt;
@@ -222,7 +222,7 @@ async fn what_cannot_be_stored_in_time_is_left_for_the_next_start() {
 async fn check(directory: &Path, instance: Uuid) -> InstanceCheck {
     let database = Database::open_in(directory).unwrap();
     let reports = SqliteReports::new(&database);
-    let mut checks = verify(&reports, directory).await.unwrap();
+    let mut checks = verify(&reports, directory, Timestamp::EPOCH).await.unwrap();
     checks.retain(|check| check.instance == instance);
     checks.remove(0)
 }
@@ -236,14 +236,14 @@ async fn every_decision_is_accounted_for_in_journal_and_sink() {
     let open = writers[0].admit(&decision(10)).unwrap();
     let check_one = check(directory.path(), instance).await;
     assert_eq!((check_one.decided, check_one.in_journal), (11, 11));
-    assert!(check_one.is_whole() && check_one.settled);
+    assert_eq!(check_one.standing, Standing::Whole);
 
     let database = Database::open_in(directory.path()).unwrap();
     let sink = SqliteSink::new(&database, clock());
     sink.store(Arc::new(journal.next_batch(4))).await.unwrap();
     let check_two = check(directory.path(), instance).await;
     assert_eq!((check_two.stored, check_two.in_journal), (4, 7));
-    assert!(check_two.is_whole());
+    assert_eq!(check_two.standing, Standing::Whole);
 
     // Dies, and the next one stores what it left.
     std::mem::forget(open);
@@ -258,7 +258,7 @@ async fn every_decision_is_accounted_for_in_journal_and_sink() {
     let check_three = check(directory.path(), instance).await;
     assert_eq!((check_three.stored, check_three.interrupted), (10, 1));
     assert_eq!((check_three.decided, check_three.in_journal), (11, 0));
-    assert!(check_three.is_whole());
+    assert_eq!(check_three.standing, Standing::Whole);
 }
 
 #[tokio::test]
@@ -276,5 +276,6 @@ async fn a_gap_is_named() {
     std::fs::write(&segment, bytes).unwrap();
     let check = check(directory.path(), instance).await;
     assert!(check.missing > 0, "{check:?}");
+    assert_eq!(check.standing, Standing::Lost);
     assert_eq!(check.decided, 10);
 }

@@ -38,6 +38,8 @@ contract! {
     what_is_old_is_deleted_a_little_at_a_time,
     an_audit_row_is_taken,
     a_report_tells_outcomes_periods_and_percentiles,
+    events_are_read_in_order_after_a_moment,
+    a_tail_shows_each_event_once_those_that_come_late_too,
 }
 
 #[tokio::test]

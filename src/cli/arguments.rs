@@ -4,7 +4,7 @@ mod keys;
 mod usage;
 
 pub(super) use keys::{Changes, Key, Keys, Listing, NewKey, TokenOutput};
-pub(super) use usage::{Report, Usage};
+pub(super) use usage::{Account, Follow, Report, Usage};
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod check;
+mod csv;
 mod failure;
 mod keyring;
 mod keys;

@@ -1,5 +1,8 @@
 //! `usage`
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use cypheron_edge::clock::Clock;
 use rusqlite::params;
 
@@ -81,6 +84,72 @@ fn usage_outside_of_the_asked_time_or_route_is_not_reported() {
         let report = deployment.json(&[&["usage", "report", "--json"], arguments].concat());
         assert_eq!(report["usage"], serde_json::json!([]), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_report_of_comma_separated_values_is_one_table() {
+    let deployment = Deployment::new();
+    let key = create(&deployment, "billing, EU");
+    record(&deployment, &key, "admitted", 100);
+    let csv = deployment.ok(&["usage", "report", "--csv"]);
+    let (heading, row) = csv.split_once('\n').unwrap();
+    assert_eq!(
+        heading,
+        "from,key_id,key,route,outcome,requests,request_bytes,response_bytes,p50_us,p95_us,p99_us"
+    );
+    let end = format!(",{key},\"billing, EU\",orders,admitted,1,10,20,100,100,100");
+    assert!(row.ends_with(&end), "{csv}");
+    let csv = deployment.ok(&["usage", "report", "--csv", "--refusals"]);
+    assert_eq!(csv, "from,route,reason,requests");
+}
+
+#[test]
+fn what_was_refused_without_a_known_key_has_a_report_of_its_own() {
+    let deployment = Deployment::new();
+    let key = create(&deployment, "billing");
+    record(&deployment, &key, "admitted", 100);
+    let minute = Clock::system().wall().as_micros();
+    let database = rusqlite::Connection::open(deployment.path("data/usage.db")).unwrap();
+    database
+        .execute(
+            "INSERT INTO refusals (minute, route, reason, client, instance, count) \
+             VALUES (?1, 'orders', 'key-missing', '', '', 7)",
+            [minute],
+        )
+        .unwrap();
+    let report = deployment.json(&["usage", "report", "--refusals", "--json"]);
+    assert_eq!(report["refusals"][0]["count"], 7, "{report}");
+    assert!(report.get("usage").is_none(), "{report}");
+    let table = deployment.ok(&["usage", "report", "--refusals"]);
+    assert!(table.contains("key-missing"), "{table}");
+    assert!(!table.contains("billing"), "{table}");
+}
+
+#[test]
+fn tail_shows_requests_as_they_are_stored() {
+    let deployment = Deployment::new();
+    let (billing, search) = (
+        create(&deployment, "billing"),
+        create(&deployment, "search"),
+    );
+    record(&deployment, &billing, "admitted", 100);
+    let mut command = deployment.command(&["usage", "tail", "--key", "billing"]);
+    let mut tail = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    record(&deployment, &search, "admitted", 1);
+    record(&deployment, &billing, "rate-limited", 5);
+    let second = lines.next().unwrap().unwrap();
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    assert!(
+        first.ends_with("  billing  -  orders  GET  200  admitted  complete  100 µs"),
+        "{first}"
+    );
+    assert!(
+        second.contains("  billing  -  orders  GET  200  rate-limited"),
+        "{second}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod manager;
 mod migrate;
 mod passwords;
+mod reports;
 mod schema;
 mod server;
 mod tls;

@@ -7,7 +7,7 @@ use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::event::{Ended, Outcome, UsageEvent};
 use cypheron_edge::usage::journal::{Batch, Decided};
 use cypheron_edge::usage::refusals::{RefusalCount, Refused};
-use cypheron_edge::usage::report::{Period, Query, UsageReports};
+use cypheron_edge::usage::report::{EventQuery, Period, Query, Tail, UsageReports};
 use cypheron_edge::usage::sink::{AuditRow, UsageSink};
 use uuid::Uuid;
 
@@ -209,4 +209,76 @@ pub(crate) async fn a_report_tells_outcomes_periods_and_percentiles(
     let mut query = everything(Period::Day);
     query.until = Timestamp::from_micros(EIGHT + 5);
     assert!(reports.usage(query).await.unwrap().is_empty());
+}
+
+pub(crate) async fn events_are_read_in_order_after_a_moment(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let mut events: Vec<_> = (1..=4).map(|id| event(id, id % 2)).collect();
+    events[0].occurred_at = Timestamp::from_micros(EIGHT + 9);
+    events[3].route = "reports".into();
+    sink.store(batch(1, events, 4)).await.unwrap();
+    let read = async |after: (i64, u128), limit, key: Option<u128>, route: Option<&str>| {
+        let query = EventQuery {
+            after: (Timestamp::from_micros(after.0), Uuid::from_u128(after.1)),
+            limit,
+            key_id: key.map(Uuid::from_u128),
+            route: route.map(str::to_owned),
+        };
+        let rows = reports.events(query).await.unwrap();
+        let ids = rows.iter().map(|row| row.event_id.as_u128());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(read((EIGHT, 9), 10, None, None).await, [2, 3, 4, 1]);
+    assert_eq!(read((EIGHT, 9), 2, None, None).await, [2, 3]);
+    assert_eq!(read((EIGHT + 5, 3), 10, None, None).await, [4, 1]);
+    assert_eq!(read((EIGHT, 0), 10, Some(1), None).await, [3, 1]);
+    assert_eq!(read((EIGHT, 0), 10, None, Some("reports")).await, [4]);
+
+    let query = EventQuery {
+        after: (Timestamp::from_micros(EIGHT + 5), Uuid::from_u128(3)),
+        limit: 1,
+        key_id: None,
+        route: None,
+    };
+    let row = reports.events(query).await.unwrap().remove(0);
+    assert_eq!(
+        (&*row.method, row.status, row.duration_us),
+        ("GET", 200, 30)
+    );
+    assert_eq!((&*row.outcome, &*row.ended), ("admitted", "complete"));
+    assert_eq!(row.client_ip.as_deref(), Some("192.0.2.1"));
+    assert_eq!(row.instance, Uuid::from_u128(1));
+}
+
+pub(crate) async fn a_tail_shows_each_event_once_those_that_come_late_too(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let at = |seconds: i64| Timestamp::from_micros(EIGHT + seconds * 1_000_000);
+    let store = async |id: u128, seconds: i64| {
+        let mut event = event(id, 1);
+        event.occurred_at = at(seconds);
+        sink.store(batch(1, vec![event], 1)).await.unwrap();
+    };
+    let mut tail = Tail::new(at(0), None, None);
+    let mut look = async |now: i64| {
+        let page = tail.next(reports, at(now)).await.unwrap();
+        assert!(!page.more);
+        let ids = page.events.iter().map(|row| row.event_id.as_u128());
+        ids.collect::<Vec<_>>()
+    };
+    store(1, -1).await;
+    assert!(look(0).await.is_empty());
+    store(2, 10).await;
+    assert_eq!(look(10).await, [2]);
+    assert!(look(11).await.is_empty());
+    // Of an edge whose clock is ahead; then what an edge was late with.
+    store(3, 100).await;
+    store(4, 8).await;
+    assert_eq!(look(12).await, [4, 3]);
+    store(5, 9).await;
+    assert_eq!(look(12).await, [5]);
+    assert!(look(12).await.is_empty());
 }

@@ -12,8 +12,10 @@ use crate::usage::report::Period;
 pub(in crate::cli) enum Usage {
     /// Show what keys did, and what was refused
     Report(Report),
+    /// Show requests as they are stored, until interrupted
+    Tail(Follow),
     /// Account for every decided request: stored, in the journal, dropped or interrupted
-    Verify(Output),
+    Verify(Account),
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +38,37 @@ pub(in crate::cli) struct Report {
     /// Only this route
     #[arg(long)]
     pub(in crate::cli) route: Option<String>,
+    /// Only what was refused without a known key
+    #[arg(long, conflicts_with = "key")]
+    pub(in crate::cli) refusals: bool,
+    /// Print comma-separated values: usage, or with `--refusals` these
+    #[arg(long, conflicts_with = "json")]
+    pub(in crate::cli) csv: bool,
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Follow {
+    /// How far back to begin
+    #[arg(long, value_name = "TIME", default_value = "1min", value_parser = duration)]
+    pub(in crate::cli) last: Duration,
+    /// Only this key: its id, or its name when no other key has it
+    #[arg(long)]
+    pub(in crate::cli) key: Option<String>,
+    /// Only this route
+    #[arg(long)]
+    pub(in crate::cli) route: Option<String>,
+    /// With `--json`, one object on each line
+    #[command(flatten)]
+    pub(in crate::cli) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Account {
+    /// Take an instance whose journal is not here for dead when it stored nothing for so long
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(in crate::cli) dead_after: Duration,
     #[command(flatten)]
     pub(in crate::cli) output: Output,
 }

@@ -1,12 +1,18 @@
 //! Usage, read back from where it ends.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "embedded")]
 mod sqlite;
+mod tail;
 mod verify;
 
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresReports;
 #[cfg(feature = "embedded")]
 pub use sqlite::SqliteReports;
-pub use verify::{InstanceCheck, VerifyError, verify};
+pub use tail::{Tail, TailPage};
+pub use verify::{InstanceCheck, Standing, VerifyError, verify};
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -73,6 +79,36 @@ pub struct RefusalRow {
     pub count: u64,
 }
 
+/// Which single events to read: those after a moment and, in it, after an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventQuery {
+    pub after: (Timestamp, Uuid),
+    pub limit: usize,
+    pub key_id: Option<Uuid>,
+    pub route: Option<String>,
+}
+
+/// One decided request of a known key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EventRow {
+    pub at: Timestamp,
+    pub event_id: Uuid,
+    pub key_id: Uuid,
+    pub route: String,
+    pub method: String,
+    /// Zero when no response was begun.
+    pub status: u16,
+    /// `admitted`, or the reason for the refusal.
+    pub outcome: String,
+    pub ended: String,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub duration_us: u64,
+    pub upstream_us: u64,
+    pub client_ip: Option<String>,
+    pub instance: Uuid,
+}
+
 /// What became of the decisions of one start of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InstanceRow {
@@ -100,9 +136,15 @@ pub trait UsageReports: Send + Sync + 'static {
     /// By time, route and reason; the query's key does not matter.
     fn refusals(&self, query: Query) -> BoxFuture<'_, Result<Vec<RefusalRow>, ReportError>>;
 
+    /// By time, then id.
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, ReportError>>;
+
     /// Oldest first.
     fn instances(&self) -> BoxFuture<'_, Result<Vec<InstanceRow>, ReportError>>;
 
     /// How many of these events the sink has.
     fn count_stored(&self, events: Vec<Uuid>) -> BoxFuture<'_, Result<u64, ReportError>>;
+
+    /// Whether edges with data directories elsewhere store their usage here.
+    fn is_shared(&self) -> bool;
 }

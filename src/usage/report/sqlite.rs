@@ -5,7 +5,9 @@ use futures_util::future::BoxFuture;
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
-use super::{InstanceRow, Query, RefusalRow, ReportError, UsageReports, UsageRow};
+use super::{
+    EventQuery, EventRow, InstanceRow, Query, RefusalRow, ReportError, UsageReports, UsageRow,
+};
 use crate::clock::Timestamp;
 use crate::database::{Database, DatabaseError};
 
@@ -84,6 +86,31 @@ impl UsageReports for SqliteReports {
         })
     }
 
+    fn events(&self, query: EventQuery) -> BoxFuture<'_, Result<Vec<EventRow>, ReportError>> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT occurred_at, event_id, key_id, route, method, status, outcome, ended, \
+                     request_bytes, response_bytes, duration_us, upstream_us, client_ip, instance \
+                     FROM usage_events \
+                     WHERE occurred_at >= ?1 AND (occurred_at, event_id) > (?1, ?2) \
+                     AND (?3 IS NULL OR key_id = ?3) AND (?4 IS NULL OR route = ?4) \
+                     ORDER BY occurred_at, event_id LIMIT ?5",
+                )?
+                .query_map(
+                    params![
+                        query.after.0.as_micros(),
+                        query.after.1.to_string(),
+                        query.key_id.map(|id| id.to_string()),
+                        query.route,
+                        i64::try_from(query.limit).unwrap_or(i64::MAX),
+                    ],
+                    event_row,
+                )?
+                .collect()
+        })
+    }
+
     fn instances(&self) -> BoxFuture<'_, Result<Vec<InstanceRow>, ReportError>> {
         self.run(|connection| {
             connection
@@ -118,6 +145,10 @@ impl UsageReports for SqliteReports {
             Ok(stored)
         })
     }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
@@ -132,6 +163,25 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<UsageRow> {
         p50_us: natural(row, 7)?,
         p95_us: natural(row, 8)?,
         p99_us: natural(row, 9)?,
+    })
+}
+
+fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow {
+        at: Timestamp::from_micros(row.get(0)?),
+        event_id: id(row, 1)?,
+        key_id: id(row, 2)?,
+        route: row.get(3)?,
+        method: row.get(4)?,
+        status: row.get(5)?,
+        outcome: row.get(6)?,
+        ended: row.get(7)?,
+        request_bytes: natural(row, 8)?,
+        response_bytes: natural(row, 9)?,
+        duration_us: natural(row, 10)?,
+        upstream_us: natural(row, 11)?,
+        client_ip: row.get(12)?,
+        instance: id(row, 13)?,
     })
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{InstanceRow, ReportError, UsageReports};
+use crate::clock::Timestamp;
 use crate::usage::journal::{Inspected, inspect};
 
 /// How often a process that goes on recording is looked at until it holds
@@ -28,14 +29,22 @@ pub struct InstanceCheck {
     /// Decisions of which nothing is known: records that were damaged, or not
     /// synced when the power failed. Negative when there are too many events.
     pub missing: i64,
-    /// Whether nothing changed meanwhile. If it did, `missing` says nothing.
-    pub settled: bool,
+    pub standing: Standing,
+    /// When the sink was last told of it.
+    pub updated_at: Option<Timestamp>,
 }
 
-impl InstanceCheck {
-    pub const fn is_whole(&self) -> bool {
-        self.missing == 0
-    }
+/// What is to be thought of `missing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Nothing is missing.
+    Whole,
+    /// It changed meanwhile: `missing` says nothing.
+    Recording,
+    /// What is missing may be in a journal that is not here.
+    Elsewhere,
+    Lost,
 }
 
 /// Why nothing can be said.
@@ -49,21 +58,25 @@ pub enum VerifyError {
 
 /// Accounts for every decision of every start of a process, from the sink and
 /// the journals in the data directory; changes nothing. Blocks on files.
+///
+/// Of an instance in a sink that others share, whose journal is not here, what
+/// is missing is lost only if the sink was not told of it after `dead`.
 pub async fn verify(
     reports: &dyn UsageReports,
     data_dir: &Path,
+    dead: Timestamp,
 ) -> Result<Vec<InstanceCheck>, VerifyError> {
     let mut checks = Vec::new();
     for _ in 0..LOOKS {
         let before = reports.instances().await?;
         let journals = inspect(data_dir)?;
-        checks = account(reports, &before, &journals).await?;
+        checks = account(reports, &before, &journals, dead).await?;
         let unchanged_sink = reports.instances().await? == before;
         if unchanged_sink && inspect(data_dir)? == journals {
             return Ok(checks);
         }
         for check in &mut checks {
-            check.settled = false;
+            check.standing = Standing::Recording;
         }
     }
     Ok(checks)
@@ -73,6 +86,7 @@ async fn account(
     reports: &dyn UsageReports,
     rows: &[InstanceRow],
     journals: &[Inspected],
+    dead: Timestamp,
 ) -> Result<Vec<InstanceCheck>, ReportError> {
     let mut checks: BTreeMap<Uuid, InstanceCheck> = BTreeMap::new();
     for row in rows {
@@ -81,6 +95,7 @@ async fn account(
         check.dropped = row.dropped;
         check.stored = row.stored;
         check.interrupted = row.interrupted;
+        check.updated_at = Some(row.updated_at);
     }
     for journal in journals {
         let check = checks
@@ -97,6 +112,14 @@ async fn account(
     for check in &mut checks {
         let known = check.stored + check.in_journal + check.dropped + check.interrupted;
         check.missing = check.decided.cast_signed() - known.cast_signed();
+        let is_here = |journal: &Inspected| journal.instance == check.instance;
+        let may_live =
+            reports.is_shared() && check.updated_at > Some(dead) && !journals.iter().any(is_here);
+        check.standing = match check.missing {
+            0 => Standing::Whole,
+            1.. if may_live => Standing::Elsewhere,
+            _ => Standing::Lost,
+        };
     }
     Ok(checks)
 }
@@ -110,6 +133,7 @@ const fn nothing(instance: Uuid) -> InstanceCheck {
         dropped: 0,
         interrupted: 0,
         missing: 0,
-        settled: true,
+        standing: Standing::Whole,
+        updated_at: None,
     }
 }
