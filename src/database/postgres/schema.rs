@@ -103,8 +103,10 @@ fn compare(applied: &[(i64, Vec<u8>)]) -> SchemaState {
 /// Applies what is missing, each migration in a transaction, under an advisory
 /// lock: of several processes that start at once one does it.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), NotReady> {
+    // Not `run`: rustc does not see that its future may be sent to another
+    // thread, generic as it is in where the connection comes from.
     MIGRATIONS
-        .run(connection)
+        .run_direct(None, connection, false)
         .await
         .map_err(|error| match error {
             MigrateError::VersionMissing(found) => NotReady::Ahead {
