@@ -297,11 +297,15 @@ impl Shipper {
     }
 
     fn measure(&mut self, batch: &Batch) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        self.meters.backlog.set(self.journal.backlog() as f64);
+        self.measure_backlog();
         let dropped = batch.writers.iter().map(|writer| writer.dropped).sum();
         self.meters.dropped.absolute(dropped);
         self.meters.damaged.increment(self.journal.take_damaged());
+    }
+
+    fn measure_backlog(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+        self.meters.backlog.set(self.journal.backlog() as f64);
     }
 
     fn note_success(&mut self) {
@@ -313,6 +317,7 @@ impl Shipper {
 
     fn note_failure(&self, error: &ShipError) {
         self.meters.failures.increment(1);
+        self.measure_backlog();
         if !self.state.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "usage is kept in the journal until it can be stored");
         }
