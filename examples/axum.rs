@@ -25,6 +25,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::context;
 use cypheron_edge::directory::{Directory, OpenFailure, RecordOpener, Reload};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::limiter::Limiter;
@@ -45,6 +46,9 @@ use cypheron_edge::usage::recorder::{Completion, Decision, Full, Recorder, Reser
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::net::TcpListener;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
 use uuid::Uuid;
 
 #[tokio::main]
@@ -57,9 +61,14 @@ async fn main() {
     serve(listener, &edge).await;
 }
 
-/// Serves [`app`], telling its layers where clients call from.
+/// Serves [`app`], telling its layers what requests are called and where
+/// clients call from. Every answer carries the request's name.
 pub(crate) async fn serve(listener: TcpListener, edge: &Edge) {
-    let app = app(edge).layer(axum::middleware::from_fn(client_address));
+    let app = app(edge).layer((
+        SetRequestIdLayer::x_request_id(Names(edge.clock.clone())),
+        PropagateRequestIdLayer::x_request_id(),
+        axum::middleware::from_fn(client_address),
+    ));
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).await.unwrap();
 }
@@ -90,6 +99,17 @@ async fn client_address(
 ) -> Response {
     request.extensions_mut().insert(ClientAddress(peer.ip()));
     next.run(request).await
+}
+
+/// Names requests that come without a name.
+#[derive(Clone)]
+struct Names(Clock);
+
+impl MakeRequestId for Names {
+    fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
+        let name = context::RequestId::generate(self.0.wall());
+        Some(RequestId::new(name.header().clone()))
+    }
 }
 
 /// What the layers of the application share.

@@ -106,6 +106,7 @@ async fn the_example_refuses_as_the_proxy_does() {
             let admitted = ask(to_axum, "GET", &bearer(&valid)).await;
             assert!(admitted.starts_with("HTTP/1.1 200 OK\r\n"), "{admitted}");
             assert!(admitted.ends_with("The orders of example.\n"), "{admitted}");
+            assert!(admitted.contains("\r\nx-request-id: r-1\r\n"), "{admitted}");
             assert!(
                 ask(to_axum, "GET", &bearer(&limited))
                     .await
