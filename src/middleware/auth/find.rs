@@ -94,13 +94,22 @@ fn in_field<'r>(value: &'r HeaderValue, format: &TokenFormat, bearer: bool) -> V
     }
 }
 
+const BLANK: [char; 2] = [' ', '\t'];
+
 fn in_text<'r>(text: &'r str, format: &TokenFormat, bearer: bool) -> Value<'r> {
     if !bearer {
         return format.parse(text);
     }
     match text.split_at_checked("Bearer".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("Bearer") && rest.starts_with(' ') => {
-            format.parse(rest.trim_start_matches(' '))
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("Bearer") && rest.starts_with(BLANK) =>
+        {
+            let token = rest.trim_start_matches(' ');
+            match token.strip_prefix(BLANK) {
+                None => format.parse(token),
+                // Only spaces are allowed there.
+                Some(token) => spoilt(format.parse(token.trim_start_matches(BLANK))),
+            }
         }
         // A token that forgot its scheme must not go on to an upstream.
         _ => spoilt(format.parse(text)),
