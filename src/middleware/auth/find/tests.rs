@@ -143,6 +143,7 @@ fn what_looks_like_ours_and_is_not_whole_is_malformed_and_taken_off() {
         ("authorization", token.clone()),
         ("authorization", format!("Bearer {token},")),
         ("authorization", format!("Bearer\t{token}")),
+        ("authorization", format!("Bearer{token}")),
         ("authorization", format!("Bearer \t {token}")),
     ] {
         let (found, _, left) = outcome("/", &[(name, &value)], None);
