@@ -1,7 +1,7 @@
 //! `quickstart`: an edge with everything it needs, on this machine alone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
@@ -120,7 +120,13 @@ fn configure(
     let data = DataDir::claim(&directory, false)?;
     keep_password(&directory)?;
     let file = directory.join(CONFIG_FILE);
-    fs::write(&file, &text)?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&file)?
+        .write_all(text.as_bytes())?;
     let config = config::parse(&text, &home, Purpose::Serve).config?;
     Ok((config, file, data))
 }
