@@ -34,10 +34,7 @@ use cypheron_edge::middleware::{
     UsageLayer,
 };
 use cypheron_edge::refusal::Refusal;
-use cypheron_edge::repository::{
-    ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result as StoreResult,
-    StoredKey,
-};
+use cypheron_edge::repository::{ApiKeyReader, Change, Found, Result as StoreResult, StoredKey};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{
     Environment, GenerationKeys, KeyHash, TokenDigest, TokenFormat, TokenKeys, Value,
@@ -210,8 +207,7 @@ impl Keys {
     }
 }
 
-/// The layers only find keys and follow changes.
-impl ApiKeyRepository for Keys {
+impl ApiKeyReader for Keys {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, StoreResult<Found>> {
         let found = self.0.lock().unwrap().get(hash).cloned();
         let found = found.map_or(Found::Absent, |record| Found::Key(Box::new(record)));
@@ -224,47 +220,10 @@ impl ApiKeyRepository for Keys {
             .boxed()
     }
 
-    fn find_by_id(&self, _: Uuid) -> BoxFuture<'_, StoreResult<Option<StoredKey>>> {
-        unsupported()
-    }
-
-    fn list<'a>(
-        &'a self,
-        _: &'a Filter,
-        _: Option<Uuid>,
-        _: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        unsupported()
-    }
-
-    fn create<'a>(&'a self, _: &'a ApiKey, _: &'a [u8]) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
-    fn update<'a>(&'a self, _: &'a ApiKey, _: &'a [u8], _: u64) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
-    fn delete<'a>(&'a self, _: &'a KeyHash, _: u64) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
+    /// There is none: nothing is sealed.
     fn keyring(&self) -> BoxFuture<'_, StoreResult<Option<Vec<u8>>>> {
-        unsupported()
+        Box::pin(async { Ok(None) })
     }
-
-    fn put_keyring<'a>(
-        &'a self,
-        _: &'a [u8],
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-}
-
-fn unsupported<T: Send + 'static>() -> BoxFuture<'static, StoreResult<T>> {
-    let error = RepositoryError::Unavailable("not for keys in memory".to_owned());
-    Box::pin(async { Err(error) })
 }
 
 struct BareDigests;

@@ -14,8 +14,8 @@ use crate::config::{Config, missing_password};
 use crate::crypto::keyring::{Description, KeyringError};
 use crate::crypto::{Password, Suite};
 use crate::key::Scope;
-use crate::repository::ApiKeyRepository;
 use crate::repository::embedded::EmbeddedApiKeyRepository;
+use crate::repository::{ApiKeyReader, ApiKeyRepository};
 use crate::setting::Invalid;
 use crate::sqlite;
 use crate::token::InvalidPrefix;
@@ -184,7 +184,7 @@ pub(super) async fn existing(
 
 pub(super) async fn unlock(
     config: &Config,
-    repository: &dyn ApiKeyRepository,
+    repository: &dyn ApiKeyReader,
 ) -> Result<Unlocked, OpenError> {
     let keyring = keyring::load(repository, COLLECTION, password(config)?)
         .await
