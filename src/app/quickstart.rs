@@ -28,7 +28,8 @@ const CONFIG_FILE: &str = "quickstart.toml";
 const KEY_NAME: &str = "quickstart";
 const RATE_LIMIT: u32 = 600;
 
-const TRAFFIC_PORT: u16 = 8080;
+/// Where the traffic comes in, unless it is taken.
+pub const TRAFFIC_PORT: u16 = 8080;
 const HEALTH_PORT: u16 = 9902;
 
 /// What a newcomer is told.
