@@ -5,7 +5,8 @@
 //! ```
 //!
 //! prints a token and what to ask. An application with a store of its own
-//! implements `ApiKeyRepository` as [`Keys`] does here, or takes the embedded one.
+//! implements `ApiKeyReader` as [`Keys`] does here, and seals its records:
+//! `examples/embedded.rs` has the store that comes along, and real records.
 
 #![expect(
     clippy::print_stdout,
@@ -14,7 +15,7 @@
 )]
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
@@ -25,31 +26,40 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::context;
 use cypheron_edge::directory::{Directory, OpenFailure, RecordOpener, Reload};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::limiter::Limiter;
 use cypheron_edge::middleware::{
-    ApiKeyAuthLayer, ClientAddress, RateLimitLayer, RateLimitRefusalsLayer, RequestContext,
-    UsageLayer,
+    ApiKeyAuthLayer, ClientAddress, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer,
+    RequestContext, UsageLayer,
 };
 use cypheron_edge::refusal::Refusal;
-use cypheron_edge::repository::{
-    ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result as StoreResult,
-    StoredKey,
-};
+use cypheron_edge::repository::{ApiKeyReader, Change, Found, Result as StoreResult, StoredKey};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{
     Environment, GenerationKeys, KeyHash, TokenDigest, TokenFormat, TokenKeys, Value,
 };
 use cypheron_edge::usage::recorder::{Completion, Decision, Full, Recorder, Reservation};
+use cypheron_edge::usage::refusals::RefusalCounter;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
 use uuid::Uuid;
 
 #[tokio::main]
 async fn main() {
-    let edge = Edge::new();
+    let (lines, mut usage) = mpsc::channel(1024);
+    let edge = Edge::new(lines);
+    tokio::spawn(async move {
+        while let Some(line) = usage.recv().await {
+            println!("{line}");
+        }
+    });
     let token = edge.issue(|_| {});
     let listener = TcpListener::bind("127.0.0.1:8081").await.unwrap();
     println!("curl -i -H 'Authorization: Bearer {token}' http://127.0.0.1:8081/orders");
@@ -57,9 +67,14 @@ async fn main() {
     serve(listener, &edge).await;
 }
 
-/// Serves [`app`], telling its layers where clients call from.
+/// Serves [`app`], telling its layers what requests are called and where
+/// clients call from. Every answer carries the request's name.
 pub(crate) async fn serve(listener: TcpListener, edge: &Edge) {
-    let app = app(edge).layer(axum::middleware::from_fn(client_address));
+    let app = app(edge).layer((
+        SetRequestIdLayer::x_request_id(Names(edge.clock.clone())),
+        PropagateRequestIdLayer::x_request_id(),
+        axum::middleware::from_fn(client_address),
+    ));
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).await.unwrap();
 }
@@ -92,6 +107,17 @@ async fn client_address(
     next.run(request).await
 }
 
+/// Names requests that come without a name.
+#[derive(Clone)]
+struct Names(Clock);
+
+impl MakeRequestId for Names {
+    fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
+        let name = context::RequestId::generate(self.0.wall());
+        Some(RequestId::new(name.header().clone()))
+    }
+}
+
 /// What the layers of the application share.
 pub(crate) struct Edge {
     pub(crate) auth: ApiKeyAuthLayer,
@@ -99,11 +125,13 @@ pub(crate) struct Edge {
     pub(crate) clock: Clock,
     keys: Keys,
     token_keys: TokenKeys,
+    usage: Lines,
 }
 
 impl Edge {
-    /// To be called in a runtime, on which keys are then read.
-    pub(crate) fn new() -> Self {
+    /// To be called in a runtime, on which keys are then read. `usage` gets a
+    /// line for each request.
+    pub(crate) fn new(usage: mpsc::Sender<String>) -> Self {
         let (clock, keys) = (Clock::system(), Keys::default());
         let token_keys = TokenKeys::new(&[GenerationKeys {
             generation: b'0',
@@ -121,26 +149,30 @@ impl Edge {
         let auth = ApiKeyAuthLayer::new(
             &cypheron_edge::middleware::auth::Config::default(),
             Arc::new(ArcSwap::from_pointee(token_keys.clone())),
-            directory,
+            directory.clone(),
             clock.clone(),
         );
+        tokio::spawn(async move { directory.follow().await });
         Self {
             auth: auth.unwrap(),
             limiter: Arc::new(Limiter::new(cypheron_edge::limiter::Config::default())),
             clock,
             keys,
             token_keys,
+            usage: Lines(usage),
         }
     }
 
     /// The same handlers, for keys that hold `permission`. Outermost first.
     fn guarded(&self, permission: &str, handlers: MethodRouter) -> MethodRouter {
         let limiter = || Arc::clone(&self.limiter);
+        let usage = || self.usage.clone();
         let layers = (
+            RefusalUsageLayer::new(usage(), usage(), self.clock.clone()),
             RateLimitRefusalsLayer::new(limiter(), self.clock.clone()),
             self.auth.require(permission.parse().unwrap()),
             RateLimitLayer::new(limiter()),
-            UsageLayer::new(Printed, self.clock.clone()),
+            UsageLayer::new(usage(), self.clock.clone()),
         );
         handlers.layer(layers)
     }
@@ -173,8 +205,7 @@ impl Edge {
     }
 }
 
-/// Keys in memory, which nobody but us can write: their sealed part is the
-/// bare digest of the token.
+/// Keys in memory, which nobody but us can write.
 #[derive(Clone, Default)]
 pub(crate) struct Keys(Arc<Mutex<HashMap<KeyHash, StoredKey>>>);
 
@@ -190,8 +221,7 @@ impl Keys {
     }
 }
 
-/// The layers only find keys and follow changes.
-impl ApiKeyRepository for Keys {
+impl ApiKeyReader for Keys {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, StoreResult<Found>> {
         let found = self.0.lock().unwrap().get(hash).cloned();
         let found = found.map_or(Found::Absent, |record| Found::Key(Box::new(record)));
@@ -204,49 +234,16 @@ impl ApiKeyRepository for Keys {
             .boxed()
     }
 
-    fn find_by_id(&self, _: Uuid) -> BoxFuture<'_, StoreResult<Option<StoredKey>>> {
-        unsupported()
-    }
-
-    fn list<'a>(
-        &'a self,
-        _: &'a Filter,
-        _: Option<Uuid>,
-        _: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        unsupported()
-    }
-
-    fn create<'a>(&'a self, _: &'a ApiKey, _: &'a [u8]) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
-    fn update<'a>(&'a self, _: &'a ApiKey, _: &'a [u8], _: u64) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
-    fn delete<'a>(&'a self, _: &'a KeyHash, _: u64) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
-    }
-
+    /// There is none: nothing is sealed.
     fn keyring(&self) -> BoxFuture<'_, StoreResult<Option<Vec<u8>>>> {
-        unsupported()
-    }
-
-    fn put_keyring<'a>(
-        &'a self,
-        _: &'a [u8],
-        _: Option<&'a [u8]>,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        unsupported()
+        Box::pin(async { Ok(None) })
     }
 }
 
-fn unsupported<T: Send + 'static>() -> BoxFuture<'static, StoreResult<T>> {
-    let error = RepositoryError::Unavailable("not for keys in memory".to_owned());
-    Box::pin(async { Err(error) })
-}
-
+/// NOT SEALED, and only good for keys in memory: the bare digest of the token
+/// stands where a record's envelope belongs. In a real store whoever can write
+/// would make themselves keys, or widen the policy of theirs. That takes
+/// `SealedRecords`, as in `examples/embedded.rs`.
 struct BareDigests;
 
 impl RecordOpener for BareDigests {
@@ -262,24 +259,49 @@ impl RecordOpener for BareDigests {
     }
 }
 
-/// Usage, for people: one line for each request.
+/// Usage, for people: one line for each request. Layers must not wait, so what
+/// finds no room is lost; the crate's own journal loses nothing.
 #[derive(Clone)]
-struct Printed;
+struct Lines(mpsc::Sender<String>);
 
-impl Recorder for Printed {
-    type Reservation = Self;
+/// The line of a request that was admitted.
+struct Begun {
+    key: Uuid,
+    lines: Lines,
+}
 
-    fn admit(&self, _: &Decision<'_>) -> Result<Self, Full> {
-        Ok(Self)
-    }
-
-    fn refuse(&self, decision: &Decision<'_>, refusal: Refusal, _: &Completion) {
-        println!("{}: {}", decision.key_id, refusal.reason());
+impl Lines {
+    fn write(&self, line: String) {
+        let _ = self.0.try_send(line);
     }
 }
 
-impl Reservation for Printed {
+impl Recorder for Lines {
+    type Reservation = Begun;
+
+    fn admit(&self, decision: &Decision<'_>) -> Result<Begun, Full> {
+        Ok(Begun {
+            key: decision.key_id,
+            lines: self.clone(),
+        })
+    }
+
+    fn refuse(&self, decision: &Decision<'_>, refusal: Refusal, _: &Completion) {
+        self.write(format!("{}: {}", decision.key_id, refusal.reason()));
+    }
+}
+
+impl Reservation for Begun {
     fn complete(self, completion: &Completion) {
-        println!("{completion:?}");
+        let (key, status) = (self.key, completion.status);
+        let micros = completion.duration_us;
+        self.lines.write(format!("{key}: {status} in {micros} us"));
+    }
+}
+
+/// What was refused and is nobody's.
+impl RefusalCounter for Lines {
+    fn count(&self, _: Timestamp, _: Option<&Arc<str>>, refusal: Refusal, _: Option<IpAddr>) {
+        self.write(format!("nobody: {}", refusal.reason()));
     }
 }

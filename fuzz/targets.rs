@@ -165,8 +165,9 @@ fn credentials(data: &[u8]) {
     }
     for value in request.headers().get_all("authorization") {
         let value = value.as_bytes();
-        let token = match value.split_at_checked("Bearer ".len()) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"Bearer ") => rest,
+        // However forgiving the reader.
+        let token = match value.trim_ascii_start().split_at_checked("Bearer".len()) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"Bearer") => rest,
             _ => value,
         };
         assert!(!token.trim_ascii_start().starts_with(b"cyk_"), "{value:?}");

@@ -1,7 +1,69 @@
 //! An edge authentication proxy for API keys, and the Tower middleware it is
 //! made of.
 //!
-//! # One request
+//! # In your own stack
+//! The five layers of [`middleware`], outermost first, over any store:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use arc_swap::ArcSwap;
+//! use cypheron_edge::clock::Clock;
+//! use cypheron_edge::directory::{self, Directory, RecordOpener};
+//! use cypheron_edge::limiter::{self, Limiter};
+//! use cypheron_edge::middleware::{
+//!     ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer, auth,
+//! };
+//! use cypheron_edge::repository::ApiKeyReader;
+//! use cypheron_edge::token::{InvalidPrefix, TokenKeys};
+//! use cypheron_edge::usage::recorder::Recorder;
+//! use cypheron_edge::usage::refusals::RefusalCounter;
+//! use tower_layer::Layer;
+//!
+//! /// To be called in a runtime, on which keys are then read.
+//! fn layers<S, R: Recorder, C: RefusalCounter>(
+//!     store: Arc<dyn ApiKeyReader>,
+//!     opener: Arc<dyn RecordOpener>,
+//!     token_keys: Arc<ArcSwap<TokenKeys>>,
+//!     recorder: R,
+//!     refusals: C,
+//! ) -> Result<impl Layer<S>, InvalidPrefix> {
+//!     let clock = Clock::system();
+//!     let background = tokio::runtime::Handle::current();
+//!     let directory = Directory::new(
+//!         directory::Config::default(),
+//!         clock.clone(),
+//!         store,
+//!         opener,
+//!         background.clone(),
+//!     );
+//!     let auth = ApiKeyAuthLayer::new(
+//!         &auth::Config::default(),
+//!         token_keys,
+//!         directory.clone(),
+//!         clock.clone(),
+//!     )?;
+//!     // Without this a revocation is seen only when the key is read again.
+//!     background.spawn(async move { directory.follow().await });
+//!     let limiter = Arc::new(Limiter::new(limiter::Config::default()));
+//!     Ok((
+//!         RefusalUsageLayer::new(recorder.clone(), refusals, clock.clone()),
+//!         RateLimitRefusalsLayer::new(Arc::clone(&limiter), clock.clone()),
+//!         auth,
+//!         RateLimitLayer::new(limiter),
+//!         UsageLayer::new(recorder, clock),
+//!     ))
+//! }
+//! ```
+//!
+//! `examples/axum.rs` has them route by route, over keys in memory;
+//! `examples/embedded.rs` over the store that the commands of this crate write,
+//! with its keyring and its sealed records. Beside this crate they take `tokio`
+//! and `arc-swap`; a store of your own takes `futures-util` for its boxed futures
+//! and `uuid` for the ids of keys. Where clients call from has to be told: see
+//! [`ClientAddress`](middleware::ClientAddress).
+//!
+//! # One request of the proxy
 //! A worker of `server` accepts it. `proxy::Ingress` finds its [`route`] and
 //! puts the one extension on it that all share, the
 //! [`RequestContext`](context::RequestContext). The [`middleware`] takes the

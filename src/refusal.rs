@@ -18,6 +18,8 @@ pub enum Refusal {
     UnsupportedTarget,
     /// `Host` is missing, repeated, not a host, or not that of the target.
     BadHost,
+    /// The body is transferred in another way than by its length or in chunks.
+    UnsupportedTransferCoding,
     /// The path could mean different things to different servers.
     AmbiguousPath,
     /// No route matches host and path.
@@ -46,9 +48,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::UnsupportedTarget,
         Self::BadHost,
+        Self::UnsupportedTransferCoding,
         Self::AmbiguousPath,
         Self::NoRoute,
         Self::TokenMissing,
@@ -78,6 +81,11 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 "bad-host",
                 "The Host field is missing, repeated or not a host",
+            ),
+            Self::UnsupportedTransferCoding => (
+                StatusCode::NOT_IMPLEMENTED,
+                "unsupported-transfer-coding",
+                "The only transfer coding understood is chunked",
             ),
             Self::AmbiguousPath => (
                 StatusCode::BAD_REQUEST,

@@ -2,6 +2,7 @@
 //! way to say what is wrong with a setting.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::Error;
@@ -45,6 +46,16 @@ pub fn optional_duration<'de, D: Deserializer<'de>>(
         return Ok(None);
     }
     parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// For `#[serde(deserialize_with = "setting::address")]`: `"0.0.0.0:8080"`, `"[::]:8080"`.
+pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "`{text}` is not an address and port: write `0.0.0.0:8080`, or `[::]:8080` for IPv6"
+        ))
+    })
 }
 
 /// Longer than any bound that is meant, and still a moment from now: a clock

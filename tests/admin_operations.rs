@@ -22,7 +22,9 @@ use cypheron_edge::crypto::Suite;
 use cypheron_edge::crypto::keyring::KeyringError;
 use cypheron_edge::database::Database;
 use cypheron_edge::key::{ApiKey, Sealed};
-use cypheron_edge::repository::{ApiKeyRepository, Filter, Found, RepositoryError, StoredKey};
+use cypheron_edge::repository::{
+    ApiKeyReader, ApiKeyRepository, Filter, Found, RepositoryError, StoredKey,
+};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{TokenDigest, Value};
 use cypheron_edge::usage::sink::SqliteSink;

@@ -25,8 +25,15 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 use tower::{Layer, service_fn};
+
+/// What the example's usage says of a request, without whose it was.
+fn what(line: &str) -> String {
+    let (_, what) = line.split_once(": ").unwrap();
+    what.split(' ').next().unwrap().to_owned()
+}
 
 /// The answer, without the moment it was given at.
 async fn ask(to: std::net::SocketAddr, method: &str, fields: &str) -> String {
@@ -88,7 +95,8 @@ async fn serve_proxy(listener: TcpListener, edge: Arc<Edge>) {
 
 #[tokio::test]
 async fn the_example_refuses_as_the_proxy_does() {
-    let edge = Arc::new(Edge::new());
+    let (lines, mut usage) = mpsc::channel(64);
+    let edge = Arc::new(Edge::new(lines));
     let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (axum, proxy) = (bind().await, bind().await);
     let (to_axum, to_proxy) = (axum.local_addr().unwrap(), proxy.local_addr().unwrap());
@@ -106,11 +114,18 @@ async fn the_example_refuses_as_the_proxy_does() {
             let admitted = ask(to_axum, "GET", &bearer(&valid)).await;
             assert!(admitted.starts_with("HTTP/1.1 200 OK\r\n"), "{admitted}");
             assert!(admitted.ends_with("The orders of example.\n"), "{admitted}");
+            assert!(admitted.contains("\r\nx-request-id: r-1\r\n"), "{admitted}");
             assert!(
                 ask(to_axum, "GET", &bearer(&limited))
                     .await
                     .contains(" 200 ")
             );
+
+            let mut recorded = || {
+                let lines = std::iter::from_fn(|| usage.try_recv().ok());
+                lines.map(|line| what(&line)).collect::<Vec<_>>()
+            };
+            assert_eq!(recorded(), ["200", "200"]);
 
             for (status, method, fields) in [
                 (401, "GET", String::new()),
@@ -132,6 +147,20 @@ async fn the_example_refuses_as_the_proxy_does() {
                 assert!(of_axum.contains(&format!(" {status} ")), "{of_axum}");
                 assert_eq!(of_axum, of_proxy);
             }
+            assert_eq!(
+                recorded(),
+                [
+                    "token-missing",
+                    "token-malformed",
+                    "key-expired",
+                    "token-repeated",
+                    "address-denied",
+                    "permission-denied",
+                    "permission-denied",
+                    "rate-limited",
+                    "token-missing",
+                ]
+            );
         })
         .await;
 }

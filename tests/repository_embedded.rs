@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use cypheron_edge::clock::Clock;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::embedded::EmbeddedApiKeyRepository;
-use cypheron_edge::repository::{ApiKeyRepository, Change, Filter, Found, RepositoryError};
+use cypheron_edge::repository::{
+    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, RepositoryError,
+};
 use cypheron_edge::sqlite::OpenError;
 use repository_contract::{NOW, Store, change, connected, contract, hash, id, key, next};
 use rusqlite::Connection;

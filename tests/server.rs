@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cypheron_edge::server::{Config, Connection, Running, Server};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +22,8 @@ fn config() -> Config {
     toml::from_str("listen = '127.0.0.1:0'\nworkers = 2\ndrain_timeout = '5s'").unwrap()
 }
 
-/// Answers `/slow` after 200 ms, everything else at once, with the peer's address.
+/// Answers `/slow` after 200 ms, everything else at once, with the peer's
+/// address; `/bare` with 400 and nothing more.
 fn start(config: &Config) -> (SocketAddr, Running) {
     let server = Server::bind(config).unwrap();
     let address = server.address();
@@ -33,8 +34,17 @@ fn start(config: &Config) -> (SocketAddr, Running) {
                     if request.uri().path() == "/slow" {
                         sleep(Duration::from_millis(200)).await;
                     }
-                    let peer = connection.peer.to_string();
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(peer))))
+                    let bare = request.uri().path() == "/bare";
+                    let body = if bare {
+                        String::new()
+                    } else {
+                        connection.peer.to_string()
+                    };
+                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    if bare {
+                        *response.status_mut() = StatusCode::BAD_REQUEST;
+                    }
+                    Ok::<_, Infallible>(response)
                 })
             }
         })
@@ -115,7 +125,34 @@ async fn what_is_no_request_is_answered_with_its_status() {
             "{answer} to {}",
             &request[..20.min(request.len())]
         );
+        let (head, document) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("application/problem+json"), "{head}");
+        let length = format!("content-length: {}", document.len());
+        assert!(head.contains(&length), "{head}");
+        assert!(
+            document.contains("urn:cypheron-edge:problem:"),
+            "{document}"
+        );
     }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_told_so_on_a_connection_that_served_others() {
+    let (address, _running) = start(&config());
+    let mut stream = connect(address).await;
+    // The service's own bare 400 is left as it is.
+    send(&mut stream, "GET /bare HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut bare = vec![0; 1024];
+    let length = stream.read(&mut bare).await.unwrap();
+    let bare = String::from_utf8_lossy(&bare[..length]).into_owned();
+    assert!(bare.starts_with("HTTP/1.1 400"), "{bare}");
+    assert!(bare.ends_with("\r\n\r\n"), "{bare}");
+    send(&mut stream, "G@T / HTTP/1.1\r\n\r\n").await;
+    let answer = read_to_end(&mut stream).await;
+    assert!(
+        answer.contains("urn:cypheron-edge:problem:bad-request"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -131,10 +168,11 @@ async fn a_head_that_never_ends_is_cut_and_an_idle_connection_closed() {
     let mut silent = connect(address).await;
     let mut used = connect(address).await;
     send(&mut used, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = read_to_end(&mut slow_head).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(
-        read_to_end(&mut slow_head)
-            .await
-            .starts_with("HTTP/1.1 408")
+        answer.contains("urn:cypheron-edge:problem:request-timeout"),
+        "{answer}"
     );
     assert_eq!(read_to_end(&mut silent).await, "");
     // A request may take longer than a head or an idle connection may.

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::crypto::keyring::{Cost, Description, KeyringError};
 use crate::crypto::{Keyring, Password, Suite};
-use crate::repository::{ApiKeyRepository, RepositoryError};
+use crate::repository::{ApiKeyReader, ApiKeyRepository, RepositoryError};
 
 /// Why there is no keyring to work with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,7 @@ pub async fn init(
 
 /// Loads and opens the keyring.
 pub async fn load(
-    repository: &dyn ApiKeyRepository,
+    repository: &dyn ApiKeyReader,
     collection: &str,
     password: Password,
 ) -> Result<Keyring> {
@@ -68,12 +68,12 @@ pub async fn load(
 }
 
 /// What the keyring says of itself; takes no password, and is not proved.
-pub async fn describe(repository: &dyn ApiKeyRepository, collection: &str) -> Result<Description> {
+pub async fn describe(repository: &dyn ApiKeyReader, collection: &str) -> Result<Description> {
     let document = stored(repository, collection).await?;
     Description::of(&document).map_err(|cause| unusable(collection, cause))
 }
 
-async fn stored(repository: &dyn ApiKeyRepository, collection: &str) -> Result<Vec<u8>> {
+async fn stored(repository: &dyn ApiKeyReader, collection: &str) -> Result<Vec<u8>> {
     let document = repository.keyring().await?;
     document.ok_or_else(|| KeyringUnavailable::Missing {
         collection: collection.to_owned(),

@@ -23,7 +23,7 @@ use crate::key::token_keys;
 use crate::limiter::Limiter;
 use crate::middleware::ApiKeyAuthLayer;
 use crate::proxy::{ClientAddressRule, Upstreams};
-use crate::repository::ApiKeyRepository;
+use crate::repository::ApiKeyReader;
 use crate::route::RouteTable;
 use crate::server::{self, Connection, Running, Server, Stop};
 use crate::telemetry::Metrics;
@@ -253,7 +253,7 @@ async fn ended(end: oneshot::Receiver<()>) {
 
 /// The keys of a deployment: where records are, and what opens them.
 struct Keys {
-    repository: Arc<dyn ApiKeyRepository>,
+    repository: Arc<dyn ApiKeyReader>,
     encryption: PostQuantumEncryption,
     tokens: Arc<ArcSwap<TokenKeys>>,
     password: Password,

@@ -16,7 +16,7 @@ use crate::usage::journal::{self, ClaimError};
 pub enum ServeError {
     #[error(transparent)]
     Configuration(#[from] Problems),
-    #[error("data.dir: {0}; stop that one, or take its place with `--take-over`")]
+    #[error("data.dir: {0}; stop that one first (`serve --take-over` starts beside one that ends)")]
     InUse(ClaimError),
     #[error("data.dir: {0}")]
     Data(ClaimError),
@@ -28,7 +28,9 @@ pub enum ServeError {
     Prefix(#[from] InvalidPrefix),
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("health.listen: {address} cannot be listened on: {source}")]
+    #[error(
+        "health.listen: {address} cannot be listened on: {source} (stop what has the port, or use another one)"
+    )]
     Health {
         address: SocketAddr,
         source: io::Error,

@@ -15,7 +15,7 @@ mod stack;
 pub use database::{databases, migrate};
 pub use error::ServeError;
 pub use operations::{Need, OpenError, describe_keyring, init_keyring, operations};
-pub use quickstart::{Welcome, quickstart};
+pub use quickstart::{TRAFFIC_PORT, Welcome, quickstart};
 pub use reports::reports;
 pub use serve::serve;
 

@@ -14,8 +14,8 @@ use crate::config::{Config, missing_password};
 use crate::crypto::keyring::{Description, KeyringError};
 use crate::crypto::{Password, Suite};
 use crate::key::Scope;
-use crate::repository::ApiKeyRepository;
 use crate::repository::embedded::EmbeddedApiKeyRepository;
+use crate::repository::{ApiKeyReader, ApiKeyRepository};
 use crate::setting::Invalid;
 use crate::sqlite;
 use crate::token::InvalidPrefix;
@@ -50,7 +50,11 @@ pub enum OpenError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Database(#[from] crate::database::NotReady),
-    #[error("the data directory {path} cannot be made: {source}")]
+    #[error("there is no key store at {} (data.dir): `cypheron-edge keyring init` makes one", .0.display())]
+    NoStore(PathBuf),
+    #[error("{} (data.dir) cannot be reached: {source}", .path.display())]
+    Unreachable { path: PathBuf, source: io::Error },
+    #[error("data.dir: {path} cannot be made: {source}: write another one, or make it yourself")]
     Directory { path: PathBuf, source: io::Error },
 }
 
@@ -59,6 +63,9 @@ impl OpenError {
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Password(_)
+            | Self::NoStore(_)
+            | Self::Unreachable { .. }
+            | Self::Directory { .. }
             | Self::Prefix(_)
             | Self::Store(sqlite::OpenError::Newer { .. } | sqlite::OpenError::Foreign { .. }) => {
                 true
@@ -106,10 +113,12 @@ pub async fn operations(
     let repository = existing(config, clock).await?;
     let unlocked = match need {
         Need::Open => Some(unlock(config, &*repository).await?),
-        Need::OpenIfPossible if config.password.is_some() => unlock(config, &*repository)
-            .await
-            .inspect_err(|error| tracing::warn!(%error, "going on without the keyring"))
-            .ok(),
+        Need::OpenIfPossible if config.password.is_some() || config.password_problem.is_some() => {
+            unlock(config, &*repository)
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "going on without the keyring"))
+                .ok()
+        }
         Need::OpenIfPossible | Need::Nothing => None,
     };
     Ok(Operations {
@@ -151,10 +160,13 @@ pub async fn init_keyring(
 pub(super) async fn has_keyring(config: &Config, clock: &Clock) -> Result<bool, OpenError> {
     match existing(config, clock).await {
         Ok(_) => Ok(true),
-        Err(OpenError::Keyring {
-            cause: KeyringUnavailable::Missing { .. },
-            ..
-        }) => Ok(false),
+        Err(
+            OpenError::NoStore(_)
+            | OpenError::Keyring {
+                cause: KeyringUnavailable::Missing { .. },
+                ..
+            },
+        ) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -176,17 +188,26 @@ pub(super) fn scope() -> Scope {
     }
 }
 
+/// `None` when there is no such file. One that cannot be looked at may well be
+/// there.
+pub(super) fn reachable(file: &Path) -> Result<Option<()>, OpenError> {
+    match std::fs::metadata(file) {
+        Ok(_) => Ok(Some(())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Unreachable {
+            path: file.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// A store that is there: only making a keyring makes one.
 pub(super) async fn existing(
     config: &Config,
     clock: &Clock,
 ) -> Result<Arc<dyn ApiKeyRepository>, OpenError> {
     let file = file(config);
-    if !file.exists() {
-        let collection = COLLECTION.to_owned();
-        let missing = KeyringUnavailable::Missing { collection };
-        return Err(of_keyring(config, missing));
-    }
+    reachable(&file)?.ok_or_else(|| OpenError::NoStore(file.clone()))?;
     let repository = EmbeddedApiKeyRepository::open(&file, clock.clone())?;
     // A missing keyring is the first thing to know about a store.
     keyring::describe(&repository, COLLECTION)
@@ -197,7 +218,7 @@ pub(super) async fn existing(
 
 pub(super) async fn unlock(
     config: &Config,
-    repository: &dyn ApiKeyRepository,
+    repository: &dyn ApiKeyReader,
 ) -> Result<Unlocked, OpenError> {
     let keyring = keyring::load(repository, COLLECTION, password(config)?)
         .await
@@ -219,7 +240,10 @@ fn of_keyring(config: &Config, cause: KeyringUnavailable) -> OpenError {
 
 pub(super) fn password(config: &Config) -> Result<Password, OpenError> {
     let password = config.password.clone();
-    password.ok_or_else(|| OpenError::Password(missing_password()))
+    password.ok_or_else(|| {
+        let problem = config.password_problem.clone();
+        OpenError::Password(problem.unwrap_or_else(missing_password))
+    })
 }
 
 fn file(config: &Config) -> PathBuf {

@@ -1,7 +1,7 @@
 //! `quickstart`: an edge with everything it needs, on this machine alone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
@@ -28,7 +28,8 @@ const CONFIG_FILE: &str = "quickstart.toml";
 const KEY_NAME: &str = "quickstart";
 const RATE_LIMIT: u32 = 600;
 
-const TRAFFIC_PORT: u16 = 8080;
+/// Where the traffic comes in, unless it is taken.
+pub const TRAFFIC_PORT: u16 = 8080;
 const HEALTH_PORT: u16 = 9902;
 
 /// What a newcomer is told.
@@ -120,7 +121,13 @@ fn configure(
     let data = DataDir::claim(&directory, false)?;
     keep_password(&directory)?;
     let file = directory.join(CONFIG_FILE);
-    fs::write(&file, &text)?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&file)?
+        .write_all(text.as_bytes())?;
     let config = config::parse(&text, &home, Purpose::Serve).config?;
     Ok((config, file, data))
 }

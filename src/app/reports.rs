@@ -1,6 +1,6 @@
 //! Reports over the usage that a configuration names.
 
-use super::operations::OpenError;
+use super::operations::{OpenError, reachable};
 use crate::config::Config;
 use crate::database::Database;
 use crate::usage::report::{SqliteReports, UsageReports};
@@ -24,9 +24,7 @@ async fn of_postgres(config: &Config) -> Result<Box<dyn UsageReports>, OpenError
 
 fn of_file(config: &Config) -> Result<Box<dyn UsageReports>, OpenError> {
     let file = config.data.dir.join("usage.db");
-    if !file.exists() {
-        return Err(OpenError::NoUsage(file));
-    }
+    reachable(&file)?.ok_or(OpenError::NoUsage(file))?;
     let database = Database::open_in(&config.data.dir)?;
     Ok(Box::new(SqliteReports::new(&database)))
 }

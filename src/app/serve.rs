@@ -24,8 +24,14 @@ pub fn serve(
         let sockets = Sockets::bind(&config.server, &config.health)?;
         let edge = Edge::start(config, Clock::system(), metrics, data, sockets).await?;
         while let Wanted::Reload = signals.next().await {
-            match reload().and_then(|config| edge.reload(&config)) {
-                Ok(()) => tracing::info!("routes, upstreams and limits were reloaded"),
+            match reload().and_then(|next| edge.reload(&next).map(|()| next)) {
+                Ok(next) => {
+                    tracing::info!("routes, upstreams and limits were reloaded");
+                    let waiting = config.waiting_for_a_start(&next).join(", ");
+                    if !waiting.is_empty() {
+                        tracing::warn!(%waiting, "changed, and takes effect at the next start");
+                    }
+                }
                 Err(problems) => {
                     for problem in &problems.0 {
                         tracing::error!(%problem, "the configuration is not reloaded");

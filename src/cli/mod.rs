@@ -68,6 +68,9 @@ struct Streams<'a> {
 fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Failure> {
     let file = arguments.config.as_deref();
     match &arguments.command {
+        Command::Quickstart if file.is_some() => Err(Failure::refused(
+            "quickstart takes no --config and looks at no variable: `serve` does",
+        )),
         Command::Quickstart => quickstart::run(streams),
         Command::Serve { take_over } => serve(file, *take_over),
         Command::Check => check::run(file, streams.out),

@@ -28,12 +28,17 @@ fn greet(welcome: &Welcome, out: &mut dyn Write) -> io::Result<()> {
         |path| path.display().to_string(),
     );
     let config_file = config_file.display();
+    let moved = if traffic.port() == app::TRAFFIC_PORT {
+        String::new()
+    } else {
+        format!("  (port {} is taken)", app::TRAFFIC_PORT)
+    };
     writeln!(
         out,
         "\
 cypheron-edge serves, with a key made for the occasion and a sample upstream.
 
-    traffic   http://{traffic}
+    traffic   http://{traffic}{moved}
     health    http://{health}/readyz, /healthz and /metrics
     upstream  http://{sample}
     token     {token}

@@ -101,6 +101,15 @@ pub(super) fn secret(
     }
 }
 
+/// Which of the two variables a [`secret`] came from.
+pub(super) fn secret_source(environment: &dyn Environment, name: &str) -> String {
+    let file_name = format!("{name}_FILE");
+    match path(environment, &file_name) {
+        Some(file) => format!("{file_name} ({})", file.display()),
+        None => name.to_owned(),
+    }
+}
+
 /// A store that is chosen by its variables, and is not in this build.
 pub(super) struct Unavailable {
     pub(super) name: &'static str,

@@ -64,6 +64,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// Opens the keyring, when one was given.
     pub password: Option<Password>,
+    /// Why the one that was given cannot be used. Not every command needs it.
+    pub password_problem: Option<Invalid>,
 }
 
 /// `[data]`
@@ -117,11 +119,35 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The sections that differ and take effect at the next start only: a
+    /// reload takes routes, upstreams and limits.
+    pub fn waiting_for_a_start(&self, next: &Self) -> Vec<&'static str> {
+        [
+            ("data", self.data != next.data),
+            ("log", self.log != next.log),
+            ("server", self.server != next.server),
+            ("health", self.health != next.health),
+            ("auth", self.auth != next.auth),
+            ("keys", self.keys != next.keys),
+            ("directory", self.directory != next.directory),
+            (
+                "limiter.max_keys",
+                self.limiter.max_keys != next.limiter.max_keys,
+            ),
+            ("usage", self.usage != next.usage),
+        ]
+        .into_iter()
+        .filter_map(|(section, differs)| differs.then_some(section))
+        .collect()
+    }
+}
+
 /// As [`Config::load`], with what is in effect.
 pub fn read(file: Option<&Path>, environment: &dyn Environment, purpose: Purpose) -> Reading {
     let named = environment::path(environment, FILE);
     let Some(path) = file.or(named.as_deref()) else {
-        return parse("", environment, purpose);
+        return parse("", environment, purpose).without_file();
     };
     match fs::read_to_string(path) {
         Ok(text) => read_text(&text, &path.display().to_string(), environment, purpose),
@@ -148,6 +174,15 @@ fn read_text(text: &str, shown: &str, environment: &dyn Environment, purpose: Pu
 }
 
 impl Reading {
+    /// Whoever forgot the file learns of that first.
+    fn without_file(mut self) -> Self {
+        if let Err(Problems(found)) = &mut self.config {
+            let problem = format!("no file was read: give one with `--config`, or in {FILE}");
+            found.insert(0, Invalid::new("configuration", problem));
+        }
+        self
+    }
+
     /// What cannot be read says nothing of what it was meant to set.
     fn refused(invalid: Invalid) -> Self {
         Self {

@@ -133,7 +133,15 @@ impl Reader<'_> {
         let upstreams = self.upstreams();
         let routes = self.routes();
         self.refuse_the_rest();
-        let password = self.password(data.as_ref(), purpose);
+        let (password, password_problem) = match self.password(data.as_ref()) {
+            Ok(password) => (Some(password), None),
+            // Whoever needs none must not fail for want of it.
+            Err(problem) if purpose == Purpose::Operate => (None, problem),
+            Err(problem) => {
+                self.found.push(problem.unwrap_or_else(missing_password));
+                (None, None)
+            }
+        };
         let config = Config {
             data: data?,
             log: log?,
@@ -149,6 +157,7 @@ impl Reader<'_> {
             upstreams,
             routes,
             password,
+            password_problem,
         };
         if self.found.is_empty() {
             checks::check(&config, purpose, &mut self.found);
@@ -279,24 +288,24 @@ impl Reader<'_> {
         Some(Data { dir })
     }
 
-    fn password(&mut self, data: Option<&Data>, purpose: Purpose) -> Option<Password> {
-        let before = self.found.len();
-        let given = environment::secret(self.environment, PASSWORD, &mut self.found);
+    /// The one that was given, or is kept in the data directory. `Err(None)` when
+    /// there is none, otherwise why it cannot be used.
+    fn password(&self, data: Option<&Data>) -> Result<Password, Option<Invalid>> {
+        let mut found = Vec::new();
+        let given = environment::secret(self.environment, PASSWORD, &mut found);
+        if let Some(problem) = found.pop() {
+            return Err(Some(problem));
+        }
         let kept = || {
             let file = data?.dir.join(PASSWORD_FILE);
-            let text = Zeroizing::new(fs::read_to_string(file).ok()?);
-            Some(Secret::new(text.trim_end().to_owned()))
+            let text = Zeroizing::new(fs::read_to_string(&file).ok()?);
+            let text = Secret::new(text.trim_end().to_owned());
+            Some((text, file.display().to_string()))
         };
-        let Some(text) = given.or_else(kept) else {
-            let reported = self.found.len() > before;
-            if purpose == Purpose::Serve && !reported {
-                self.found.push(missing_password());
-            }
-            return None;
-        };
-        Password::new(text)
-            .map_err(|short| self.found.push(Invalid::new(PASSWORD, short.to_string())))
-            .ok()
+        let given =
+            given.map(|text| (text, environment::secret_source(self.environment, PASSWORD)));
+        let (text, source) = given.or_else(kept).ok_or(None)?;
+        Password::new(text).map_err(|short| Some(Invalid::new(source, short.to_string())))
     }
 }
 

@@ -77,8 +77,10 @@ impl Cache {
         }
     }
 
-    /// How many keys are cached, about.
+    /// How many keys are cached. Not to be called on a worker.
     pub(super) fn keys(&self) -> u64 {
+        // Until it has done its chores, moka does not count what is new.
+        self.known.run_pending_tasks();
         self.known.entry_count()
     }
 }

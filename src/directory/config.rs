@@ -12,7 +12,8 @@ use crate::setting::{self, Invalid};
 pub struct Config {
     /// How many keys are cached.
     pub max_keys: u64,
-    /// How many hashes without a usable key are remembered.
+    /// How many hashes without a usable key are remembered, so that the store is
+    /// not asked again for each of their requests.
     pub max_absent: u64,
     /// While the feed is cut, a record older than this is read again when it is
     /// used: meanwhile it serves up to twice this, and beyond that it waits.
@@ -30,7 +31,8 @@ pub struct Config {
     pub lookup_timeout: Duration,
     /// How many reads of the store run at once.
     pub max_reads: usize,
-    /// How many reads may run or wait; beyond that the store counts as unavailable.
+    /// How many reads may run or wait their turn; a request that would need one
+    /// more is refused as when the store is unavailable.
     pub max_waiting: usize,
     /// How many of these for one client address (IPv6: one /64).
     pub max_waiting_per_address: usize,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 
 use super::cache::Absent;
 use super::{Directory, Entry, Reload};
@@ -15,20 +16,37 @@ impl Directory {
     /// Applies the repository's changes as they come, for ever. To be run once,
     /// on the background runtime.
     pub async fn follow(&self) {
-        let mut changes = self.0.repository.changes();
-        while let Some(change) = changes.next().await {
-            self.apply(change).await;
+        // Loading a keyring takes a store and a password's worth of work: no
+        // revocation waits behind it. Told several times meanwhile, it is
+        // loaded once more.
+        let replaced = Notify::new();
+        let reload = async {
+            loop {
+                replaced.notified().await;
+                self.0.opener.reload(Reload::Changed).await;
+            }
+        };
+        tokio::select! {
+            () = self.apply_all(&replaced) => {}
+            () = reload => {}
         }
         // A feed that ended tells of nothing more.
         self.0.feed.cut(self.0.clock.tick());
         tracing::error!("the key store's change feed ended");
     }
 
-    async fn apply(&self, change: Change) {
-        match change {
+    async fn apply_all(&self, replaced: &Notify) {
+        let mut changes = self.0.repository.changes();
+        while let Some(change) = changes.next().await {
+            self.apply(&change, replaced);
+        }
+    }
+
+    fn apply(&self, change: &Change, replaced: &Notify) {
+        match *change {
             Change::Connected => self.0.feed.connected(self.0.clock.tick()),
             Change::Cut => self.0.feed.cut(self.0.clock.tick()),
-            Change::Keyring => self.0.opener.reload(Reload::Changed).await,
+            Change::Keyring => replaced.notify_one(),
             Change::Record {
                 hash,
                 revision,

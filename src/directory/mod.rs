@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, Now};
 use crate::refusal::Refusal;
-use crate::repository::ApiKeyRepository;
+use crate::repository::ApiKeyReader;
 use crate::token::KeyHash;
 use cache::Cache;
 use feed::Feed;
@@ -65,7 +65,7 @@ struct Shared {
     owner: Owner,
     clock: Clock,
     background: Handle,
-    repository: Arc<dyn ApiKeyRepository>,
+    repository: Arc<dyn ApiKeyReader>,
     opener: Arc<dyn RecordOpener>,
     cache: Cache,
     feed: Feed,
@@ -82,7 +82,7 @@ impl Directory {
     pub fn new(
         config: Config,
         clock: Clock,
-        repository: Arc<dyn ApiKeyRepository>,
+        repository: Arc<dyn ApiKeyReader>,
         opener: Arc<dyn RecordOpener>,
         background: Handle,
     ) -> Self {

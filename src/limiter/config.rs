@@ -38,6 +38,10 @@ impl Burst {
     pub const RATE_LIMIT: Self = Self::Named(NamedBurst::RateLimit);
 }
 
+/// Far more than any deployment has, and far from where a key's share of its
+/// limit would overflow.
+const MOST_INSTANCES: u32 = 10_000;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -64,6 +68,12 @@ impl Config {
         }
         if self.instances == 0 {
             zero("instances", "how many instances share the traffic");
+        }
+        if self.instances > MOST_INSTANCES {
+            found.push(Invalid::new(
+                format!("{section}.instances"),
+                format!("must be at most {MOST_INSTANCES}"),
+            ));
         }
     }
 }

@@ -12,6 +12,11 @@ use crate::route::{Access, RequiredPermissions, Route};
 
 /// The request extension that says where a client calls from, for stacks
 /// without the proxy: the address of the client, not of a proxy in between.
+///
+/// It has to be there before the outermost layer of ours sees the request.
+/// Without it every key that is bound to addresses (`allowed_ips`) is refused,
+/// usage has no addresses, and nothing bounds the reads of the store that one
+/// address may cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 

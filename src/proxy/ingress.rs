@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -71,7 +71,7 @@ impl<S, C> Layer<S> for IngressLayer<C> {
 }
 
 /// Puts a [`RequestContext`] on every request that has a route, and answers
-/// the others: 400, 404, 413 by the announced length, and CORS preflights.
+/// the others: 400, 404, 413 by the announced length, 501, and CORS preflights.
 /// Every answer carries the request's `X-Request-Id`.
 #[derive(Debug)]
 pub struct Ingress<S, C> {
@@ -216,6 +216,7 @@ impl<S, C> Ingress<S, C> {
         client: Option<IpAddr>,
         request_id: &RequestId,
     ) -> Result<Placed, Misplaced> {
+        check_transfer_coding(request.headers())?;
         let host = host_of(request)?;
         let routes = self.shared.routes.load();
         let route = routes.find(host.as_ref(), request.uri().path())?;
@@ -249,6 +250,17 @@ impl<S, C> Ingress<S, C> {
         };
         request.extensions_mut().insert(context);
         Ok(Placed::Routed(Arc::clone(route), cors))
+    }
+}
+
+/// The field goes no further, so a coding beneath `chunked` would be in the
+/// body that an upstream gets and nowhere in its head (RFC 9112, section 6.1).
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut fields = headers.get_all(TRANSFER_ENCODING).iter();
+    match (fields.next(), fields.next()) {
+        (None, _) => Ok(()),
+        (Some(field), None) if field.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Refusal::UnsupportedTransferCoding),
     }
 }
 

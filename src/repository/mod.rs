@@ -1,8 +1,8 @@
-//! Where records live: the trait, and its implementations.
+//! Where records live: the traits, and their implementations.
 //!
-//! An edge only reads. Policy is written by operators' commands, each write
-//! with the revision it expects, so that two of them cannot overwrite each
-//! other silently. A deleted record leaves a tombstone, so that its absence can
+//! An edge only reads: [`ApiKeyReader`]. Policy is written by operators'
+//! commands through an [`ApiKeyRepository`], each write with the revision it
+//! expects, so that two of them cannot overwrite each other silently. A deleted record leaves a tombstone, so that its absence can
 //! be told from a gap in the feed.
 
 mod config;
@@ -100,10 +100,21 @@ pub enum Change {
 
 pub type Result<T> = std::result::Result<T, RepositoryError>;
 
-/// Where records live. Boxed futures: nothing here is on the admitted path.
-pub trait ApiKeyRepository: Send + Sync + 'static {
+/// What an edge reads, and all that a store of your own has to be for the
+/// layers. Boxed futures: nothing here is on the admitted path.
+pub trait ApiKeyReader: Send + Sync + 'static {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>>;
 
+    /// The stored keyring document, when there is one.
+    fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>>;
+
+    /// What changes from now on. Begins with `Connected` once nothing can be
+    /// missed any more; never ends by itself.
+    fn changes(&self) -> BoxStream<'static, Change>;
+}
+
+/// Where records live: what operators' commands read and write besides.
+pub trait ApiKeyRepository: ApiKeyReader {
     fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>>;
 
     /// At most `limit` records, from `after` on (exclusive). Without tombstones.
@@ -131,9 +142,6 @@ pub trait ApiKeyRepository: Send + Sync + 'static {
     /// Leaves a tombstone with revision `expected + 1`.
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>>;
 
-    /// The stored keyring document, when there is one.
-    fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>>;
-
     /// Stores a keyring: a new one when `replaces` is `None` (fails with
     /// [`RepositoryError::Exists`] otherwise), else in the place of exactly the
     /// document `replaces` (fails with [`RepositoryError::KeyringChanged`]).
@@ -142,8 +150,4 @@ pub trait ApiKeyRepository: Send + Sync + 'static {
         document: &'a [u8],
         replaces: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<()>>;
-
-    /// What changes from now on. Begins with `Connected` once nothing can be
-    /// missed any more; never ends by itself.
-    fn changes(&self) -> BoxStream<'static, Change>;
 }

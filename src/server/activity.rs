@@ -28,6 +28,7 @@ pub(super) struct Activity {
     since: Cell<Instant>,
     /// Since when the peer takes no more of what is written.
     blocked: Cell<Option<Instant>>,
+    settled: Cell<bool>,
 }
 
 /// What is due when a time is over.
@@ -51,6 +52,7 @@ impl Activity {
             phase: Cell::new(Phase::Idle),
             since: Cell::new(Instant::now()),
             blocked: Cell::new(None),
+            settled: Cell::new(true),
         })
     }
 
@@ -60,7 +62,18 @@ impl Activity {
         }
     }
 
+    /// Whether every answer of the service is out: what is written now is
+    /// hyper's own.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.get()
+    }
+
+    pub(super) fn everything_was_written(&self) {
+        self.settled.set(self.phase.get() != Phase::Busy);
+    }
+
     pub(super) fn request_begins(&self) {
+        self.settled.set(false);
         self.phase.set(Phase::Busy);
     }
 

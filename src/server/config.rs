@@ -18,6 +18,7 @@ const SMALLEST_HEADER_BYTES: ByteSize = ByteSize::kib(8);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    #[serde(deserialize_with = "setting::address")]
     pub listen: SocketAddr,
     pub workers: Workers,
     /// The proxies in front of us: what they say of a client's address is believed.

@@ -18,10 +18,7 @@ use super::activity::{Activity, Limits, Overdue};
 use super::io::WatchedIo;
 use super::registry::Registered;
 use super::service::Served;
-use super::{BoxError, Config};
-
-const REQUEST_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+use super::{BoxError, Config, unparsed};
 
 /// hyper's own number, for which it needs no allocation.
 const USUAL_MAX_HEADERS: usize = 100;
@@ -95,7 +92,10 @@ impl Protocol {
             End::Overdue(overdue) => {
                 tracing::debug!(?overdue, "a connection was cut");
                 if overdue == Overdue::Head {
-                    connection.into_parts().io.say(REQUEST_TIMEOUT);
+                    connection
+                        .into_parts()
+                        .io
+                        .say(&unparsed::answer(unparsed::TOO_SLOW));
                 }
             }
         }

@@ -10,11 +10,22 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
+use super::unparsed;
 
 /// A socket that tells an [`Activity`] when bytes come, and when they do not go.
+///
+/// Where hyper answers a head that it could not read, bare, it says what the
+/// problem is instead.
 pub(super) struct WatchedIo {
     stream: TokioIo<TcpStream>,
     activity: Rc<Activity>,
+    instead: Option<Instead>,
+}
+
+/// What is written in the place of hyper's answer, and how much of it is out.
+struct Instead {
+    answer: Vec<u8>,
+    written: usize,
 }
 
 impl WatchedIo {
@@ -22,6 +33,7 @@ impl WatchedIo {
         Self {
             stream: TokioIo::new(stream),
             activity,
+            instead: None,
         }
     }
 
@@ -29,6 +41,26 @@ impl WatchedIo {
     pub(super) fn say(&self, word: &[u8]) {
         // The connection is given up: there is nobody to tell of a failure.
         let _ = self.stream.inner().try_write(word);
+    }
+
+    /// Of a write of `length` bytes, when something else is said instead.
+    fn poll_instead(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        while let Some(Instead { answer, written }) = &mut self.instead {
+            let rest = &answer[*written..];
+            if rest.is_empty() {
+                self.instead = None;
+                break;
+            }
+            let wrote = Pin::new(&mut self.stream).poll_write(cx, rest);
+            if let Poll::Ready(Ok(count)) = &wrote {
+                *written += count;
+            }
+            self.note_write(&wrote);
+            if ready!(wrote)? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        Poll::Ready(Ok(length))
     }
 
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -57,12 +89,20 @@ impl Write for WatchedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.instead.is_none() && self.activity.is_settled() {
+            self.instead = unparsed::instead_of(buf).map(|answer| Instead { answer, written: 0 });
+        }
+        if self.instead.is_some() {
+            return self.poll_instead(cx, buf.len());
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&written);
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper flushes when it has written all that it had.
+        self.activity.everything_was_written();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

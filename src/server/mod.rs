@@ -19,6 +19,7 @@ mod load;
 mod registry;
 mod response_body;
 mod service;
+mod unparsed;
 mod worker;
 
 pub use config::{Config, Workers};

@@ -134,10 +134,15 @@ impl Schema {
     }
 
     fn layout(&self, connection: &Connection) -> rusqlite::Result<Layout> {
-        let number = |sql| connection.query_row::<i64, _, _>(sql, [], |row| row.get(0));
-        let version = number("PRAGMA user_version")?;
-        let application = number("PRAGMA application_id")?;
-        let tables = number("SELECT count(*) FROM sqlite_schema")?;
+        // In one statement: of another process that makes the file at this
+        // moment, all is seen or nothing.
+        let (version, application, tables): (i64, i64, i64) = connection.query_row(
+            "SELECT (SELECT user_version FROM pragma_user_version), \
+             (SELECT application_id FROM pragma_application_id), \
+             (SELECT count(*) FROM sqlite_schema)",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )?;
         let is_ours = application == i64::from(self.application);
         Ok(match usize::try_from(version) {
             Ok(0) if application == 0 && tables == 0 => Layout::Known(0),

@@ -1,5 +1,7 @@
 //! The subscriber: one line per event, to stderr.
 
+use std::io::IsTerminal;
+
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -73,9 +75,12 @@ pub struct AlreadyInstalled;
 /// [`Config::problems`] would have named, is taken for `info`.
 pub fn install_logging(config: &Config) -> Result<(), AlreadyInstalled> {
     let filter = config.filter().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
+    let mut builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+    if !std::io::stderr().is_terminal() {
+        builder = builder.with_ansi(false);
+    }
     match config.format {
         Format::Pretty => builder.try_init(),
         Format::Json => builder

@@ -59,9 +59,13 @@ impl Outcome {
 /// How a decided request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ended {
+    /// The whole response went towards the client.
     Complete,
+    /// The client left first.
     ClientGone,
+    /// The upstream, or what else is inside of the layers, failed.
     UpstreamFailed,
+    /// It took longer than the upstream or the route may.
     Timeout,
     /// The key was revoked while its stream was open.
     Revoked,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{Deployment, PASSWORD};
+use crate::{Deployment, PASSWORD, Ran};
 
 const WHOLE: &str = r#"
 [keys]
@@ -86,4 +86,27 @@ fn the_version_is_told() {
 fn a_command_that_does_not_exist_is_a_usage_error() {
     let error = Deployment::without_keyring().fails(2, &["key", "list"]);
     assert!(error.contains("'keys'"), "{error}");
+}
+
+#[test]
+fn whoever_forgot_the_file_learns_of_that_first() {
+    let deployment = deployment(WHOLE);
+    let mut command = deployment.command(&["keys", "list"]);
+    command
+        .env_remove("CYPHERON_EDGE_CONFIG")
+        .env("HOME", deployment.path("home"));
+    let ran = Ran::of(&command.output().unwrap());
+    assert_eq!(ran.code, Some(2));
+    let first = ran.err.lines().next().unwrap();
+    assert!(
+        first.contains("`--config`") && first.contains("CYPHERON_EDGE_CONFIG"),
+        "{first}"
+    );
+}
+
+#[test]
+fn quickstart_takes_no_configuration() {
+    let ran = deployment(WHOLE).run(&["quickstart", "--config", "edge.toml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("`serve`"), "{}", ran.err);
 }

@@ -375,3 +375,17 @@ fn without_an_audit_log_access_can_be_taken_away_and_nothing_else() {
     deployment.ok(&["keys", "revoke", "a"]);
     deployment.ok(&["keys", "delete", "a"]);
 }
+
+#[test]
+fn a_revocation_goes_on_when_the_password_file_is_gone() {
+    let deployment = Deployment::new();
+    deployment.ok(&["keys", "create", "--name", "a"]);
+    let mut command = deployment.command(&["keys", "revoke", "a"]);
+    command
+        .env_remove("PQ_ENCRYPTION_PASSWORD")
+        .env("PQ_ENCRYPTION_PASSWORD_FILE", "/nowhere");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("/nowhere"), "{said}");
+}

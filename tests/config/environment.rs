@@ -1,5 +1,6 @@
 //! What the environment may say.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -133,10 +134,26 @@ fn what_kubernetes_puts_beside_a_service_of_this_name_is_left_alone() {
     );
 }
 
+/// Why the password that was given cannot be used: a command that needs none
+/// goes on.
+fn password_problem(variables: &[(&str, &str)]) -> String {
+    let config = accepted("", variables);
+    assert_eq!(config.password, None);
+    config.password_problem.unwrap().to_string()
+}
+
+#[test]
+fn a_password_that_cannot_be_used_keeps_an_edge_from_serving() {
+    let short = BTreeMap::from([("PQ_ENCRYPTION_PASSWORD".to_owned(), "short".to_owned())]);
+    let problems = config::parse(crate::reference::QUICKSTART, &short, Purpose::Serve).config;
+    let problems = problems.unwrap_err().to_string();
+    assert!(problems.contains("PQ_ENCRYPTION_PASSWORD: "), "{problems}");
+}
+
 #[test]
 fn a_short_password_is_refused_and_not_shown() {
     let short = "hunter2-hunter2-hunter2-hunter2";
-    let problem = refused("", &[("PQ_ENCRYPTION_PASSWORD", short)]);
+    let problem = password_problem(&[("PQ_ENCRYPTION_PASSWORD", short)]);
     assert!(problem.starts_with("PQ_ENCRYPTION_PASSWORD: "), "{problem}");
     assert!(!problem.contains(short), "{problem}");
 }
@@ -156,15 +173,12 @@ fn a_secret_may_lie_in_a_file_instead() {
     );
     assert_eq!(config.password, password());
 
-    let both = refused("", &[("PQ_ENCRYPTION_PASSWORD_FILE", file)]);
+    let both = password_problem(&[("PQ_ENCRYPTION_PASSWORD_FILE", file)]);
     assert!(both.contains("unset one of them"), "{both}");
-    let missing = refused(
-        "",
-        &[
-            ("PQ_ENCRYPTION_PASSWORD", ""),
-            ("PQ_ENCRYPTION_PASSWORD_FILE", "/nowhere"),
-        ],
-    );
+    let missing = password_problem(&[
+        ("PQ_ENCRYPTION_PASSWORD", ""),
+        ("PQ_ENCRYPTION_PASSWORD_FILE", "/nowhere"),
+    ]);
     assert!(missing.contains("cannot read /nowhere"), "{missing}");
 }
 

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use crate::{accepted, variables};
 
-const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
+pub(crate) const QUICKSTART: &str = include_str!("../../config/quickstart.toml");
 
 #[test]
 fn the_quickstart_configuration_is_enough_to_serve() {

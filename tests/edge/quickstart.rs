@@ -1,7 +1,9 @@
 //! The newcomer's first minute: `quickstart`, and the two lines it prints.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -73,6 +75,37 @@ fn the_two_printed_lines_show_an_admission_and_a_refusal_and_a_second_start_find
     let second = Quickstart::start(home.path());
     assert_eq!(second.token, token, "the key of the first start");
     assert_eq!(second.stop(), Some(0));
+}
+
+/// The files of a directory, and of those in it.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let (directories, mut files): (Vec<_>, Vec<_>) = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .partition(|path| path.is_dir());
+    files.extend(directories.iter().flat_map(|below| self::files(below)));
+    files
+}
+
+#[test]
+fn what_it_keeps_is_for_its_owner_only() {
+    let home = tempfile::tempdir().unwrap();
+    let quickstart = Quickstart::start(home.path());
+    let kept = files(home.path());
+    for name in [
+        "password",
+        "quickstart.toml",
+        "keys.db",
+        "usage.db",
+        "dropped",
+    ] {
+        assert!(kept.iter().any(|path| path.ends_with(name)), "{name}");
+    }
+    for path in kept {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+    }
+    assert_eq!(quickstart.stop(), Some(0));
 }
 
 #[test]

@@ -44,6 +44,22 @@ fn a_new_limit_is_taken_on_sighup() {
 }
 
 #[test]
+fn what_takes_effect_at_the_next_start_only_is_named() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let running = edge.serve();
+    let text = std::fs::read_to_string(edge.config()).unwrap();
+    std::fs::write(edge.config(), text.replace("workers = 2", "workers = 3")).unwrap();
+    running.signal(Signal::HUP);
+    eventually("the section is named", || {
+        let log = edge.log_text();
+        log.lines()
+            .any(|line| line.contains("next start") && line.contains("server"))
+    });
+    assert!(!edge.log_text().contains('\x1b'), "colours in a file");
+}
+
+#[test]
 fn a_bad_file_is_refused_by_name_and_the_old_one_kept() {
     let upstream = Upstream::start();
     let edge = Deployment::new(upstream.address, PUBLIC);

@@ -324,6 +324,32 @@ async fn a_revocation_refuses_a_known_key_at_once_and_without_a_read() {
 }
 
 #[tokio::test]
+async fn a_revocation_does_not_wait_until_a_keyring_is_loaded() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (_, hash, _) = bench.known().await;
+    bench.opener.stuck.store(true, Ordering::SeqCst);
+    bench.tell(Change::Keyring).await;
+    bench.tell(Change::Keyring).await;
+    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), 1);
+    bench.tell(revoked(hash, 2)).await;
+    let Lookup::Hit(entry) = bench.lookup(&hash) else {
+        panic!("its refusals are recorded as its own")
+    };
+    assert!(!entry.key.is_active);
+}
+
+#[tokio::test]
+async fn a_keyring_that_is_replaced_is_loaded() {
+    let bench = Bench::new();
+    bench.follow().await;
+    for reloads in 1..=2 {
+        bench.tell(Change::Keyring).await;
+        assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), reloads);
+    }
+}
+
+#[tokio::test]
 async fn a_revocation_of_an_uncached_key_is_remembered() {
     let bench = Bench::new();
     bench.follow().await;

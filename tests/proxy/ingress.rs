@@ -59,6 +59,34 @@ async fn a_request_that_goes_nowhere_is_told_why() {
 }
 
 #[tokio::test]
+async fn a_body_in_another_coding_than_chunks_is_refused() {
+    let upstream = Upstream::echoing().await;
+    let edge = Edge::before(upstream.address);
+    let ask = async |fields: &str| {
+        let head = format!("POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{fields}");
+        edge.ask(&format!("{head}\r\n\r\n0\r\n\r\n")).await
+    };
+    for fields in [
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked, chunked",
+        "transfer-encoding: gzip\r\ntransfer-encoding: chunked",
+        "transfer-encoding: ,chunked",
+    ] {
+        let answer = ask(fields).await;
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{fields}: {answer}");
+        assert!(
+            answer.contains(":unsupported-transfer-coding\""),
+            "{answer}"
+        );
+    }
+    assert_eq!(upstream.connections(), 0);
+    for fields in ["transfer-encoding: chunked", "Transfer-Encoding:  CHUNKED "] {
+        let answer = ask(fields).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{fields}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_target_in_absolute_form_is_forwarded_as_a_path() {
     let upstream = Upstream::echoing().await;
     let edge = Edge::before(upstream.address);

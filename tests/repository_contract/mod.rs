@@ -8,7 +8,7 @@ use std::time::Duration;
 use cypheron_edge::clock::{Clock, Timestamp};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::{
-    ApiKeyRepository, Change, Filter, Found, RepositoryError, StoredKey,
+    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, RepositoryError, StoredKey,
 };
 use cypheron_edge::token::KeyHash;
 use futures_util::StreamExt;

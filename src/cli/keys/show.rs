@@ -15,7 +15,8 @@ use crate::key::{ApiKey, KeyName};
 use crate::permission::Permission;
 use crate::repository::StoredKey;
 
-/// A key, for programs.
+/// A key, for programs. Without its bookkeeping, which nothing fills yet: a key
+/// in use must not look as if it never was.
 #[derive(Serialize)]
 pub(super) struct KeyView<'a> {
     id: Uuid,
@@ -28,8 +29,6 @@ pub(super) struct KeyView<'a> {
     is_active: bool,
     allowed_ips: &'a [IpNet],
     revision: u64,
-    last_used: Option<Timestamp>,
-    usage_count: u64,
 }
 
 impl<'a> KeyView<'a> {
@@ -45,8 +44,6 @@ impl<'a> KeyView<'a> {
             is_active: key.is_active,
             allowed_ips: &key.allowed_ips,
             revision: key.revision,
-            last_used: key.last_used,
-            usage_count: key.usage_count,
         }
     }
 }
@@ -122,8 +119,6 @@ pub(super) fn one(shown: &Shown, output: Output, out: &mut dyn Write) -> Result<
         ("expires", or(key.expires_at.as_ref(), "never")),
         ("updated", shown.stored.updated_at.to_string()),
         ("revision", key.revision.to_string()),
-        ("last used", or(key.last_used.as_ref(), "-")),
-        ("uses", key.usage_count.to_string()),
         ("envelope", envelope.to_owned()),
         ("recoverable", or(recoverable.as_ref(), "unknown")),
     ];

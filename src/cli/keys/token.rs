@@ -1,7 +1,7 @@
 //! Where a token goes: shown once, or written to a file of its owner's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -31,7 +31,13 @@ impl TokenPlace {
             .open(path)
             .map_err(|error| {
                 let path = path.display();
-                Failure::refused(format_args!("--token-to: {path} cannot be made: {error}"))
+                let advice = match error.kind() {
+                    io::ErrorKind::AlreadyExists => ": choose another name, none is overwritten",
+                    _ => "",
+                };
+                Failure::refused(format_args!(
+                    "--token-to: {path} cannot be made: {error}{advice}"
+                ))
             })?;
         Ok(Self::File(file, path.clone()))
     }

@@ -94,17 +94,27 @@ fn in_field<'r>(value: &'r HeaderValue, format: &TokenFormat, bearer: bool) -> V
     }
 }
 
+const BLANK: [char; 2] = [' ', '\t'];
+
 fn in_text<'r>(text: &'r str, format: &TokenFormat, bearer: bool) -> Value<'r> {
     if !bearer {
         return format.parse(text);
     }
-    match text.split_at_checked("Bearer".len()) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("Bearer") && rest.starts_with(' ') => {
-            format.parse(rest.trim_start_matches(' '))
+    if let Some((scheme, rest)) = text.split_at_checked("Bearer".len())
+        && scheme.eq_ignore_ascii_case("Bearer")
+    {
+        let token = rest.trim_start_matches(BLANK);
+        let between = &rest[..rest.len() - token.len()];
+        let by_spaces = !between.is_empty() && between.bytes().all(|byte| byte == b' ');
+        match format.parse(token) {
+            Value::Foreign => {}
+            value if by_spaces => return value,
+            // Only spaces are allowed there, but ours it is.
+            value => return spoilt(value),
         }
-        // A token that forgot its scheme must not go on to an upstream.
-        _ => spoilt(format.parse(text)),
     }
+    // A token that forgot its scheme must not go on to an upstream.
+    spoilt(format.parse(text))
 }
 
 fn in_query<'r>(value: &'r str, format: &TokenFormat) -> Value<'r> {

@@ -22,7 +22,9 @@ use rusqlite::Connection;
 use uuid::Uuid;
 
 use self::file::{File, Place};
-use super::{ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result, StoredKey};
+use super::{
+    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result, StoredKey,
+};
 use crate::clock::Clock;
 use crate::key::ApiKey;
 use crate::sqlite::{OpenError, Schema, Thread};
@@ -80,7 +82,7 @@ impl fmt::Debug for EmbeddedApiKeyRepository {
     }
 }
 
-impl ApiKeyRepository for EmbeddedApiKeyRepository {
+impl ApiKeyReader for EmbeddedApiKeyRepository {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>> {
         let hash = *hash;
         async move {
@@ -93,6 +95,16 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         .boxed()
     }
 
+    fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
+        run(&self.reads, |connection| statements::keyring(connection)).boxed()
+    }
+
+    fn changes(&self) -> BoxStream<'static, Change> {
+        feed::follow(self.place.clone())
+    }
+}
+
+impl ApiKeyRepository for EmbeddedApiKeyRepository {
     fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
         run(&self.reads, move |connection| {
             statements::find_by_id(connection, id)
@@ -142,10 +154,6 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         .boxed()
     }
 
-    fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
-        run(&self.reads, |connection| statements::keyring(connection)).boxed()
-    }
-
     fn put_keyring<'a>(
         &'a self,
         document: &'a [u8],
@@ -157,10 +165,6 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
             statements::put_keyring(connection, &document, replaces.as_deref())
         })
         .boxed()
-    }
-
-    fn changes(&self) -> BoxStream<'static, Change> {
-        feed::follow(self.place.clone())
     }
 }
 

@@ -7,15 +7,12 @@ use std::sync::{Arc, Mutex};
 use cypheron_edge::clock::Timestamp;
 use cypheron_edge::directory::{OpenFailure, RecordOpener, Reload};
 use cypheron_edge::key::ApiKey;
-use cypheron_edge::repository::{
-    ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result, StoredKey,
-};
+use cypheron_edge::repository::{ApiKeyReader, Change, Found, RepositoryError, Result, StoredKey};
 use cypheron_edge::token::{KeyHash, TokenDigest};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{mpsc, watch};
-use uuid::Uuid;
 
 /// Sealed with a key that is held only after a reload.
 pub(crate) const LATER: &[u8] = b"sealed with a later key";
@@ -89,7 +86,7 @@ impl Store {
     }
 }
 
-impl ApiKeyRepository for Store {
+impl ApiKeyReader for Store {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>> {
         async move {
             let found = self.0.records.lock().unwrap().get(hash).cloned();
@@ -111,38 +108,16 @@ impl ApiKeyRepository for Store {
         .boxed()
     }
 
-    fn find_by_id(&self, _: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
-        unreachable!("a directory reads by hash")
-    }
-
-    fn list<'a>(&'a self, _: &'a Filter, _: Option<Uuid>, _: usize) -> BoxFuture<'a, Result<Page>> {
-        unreachable!("a directory lists nothing")
-    }
-
-    fn create<'a>(&'a self, _: &'a ApiKey, _: &'a [u8]) -> BoxFuture<'a, Result<()>> {
-        unreachable!("an edge only reads")
-    }
-
-    fn update<'a>(&'a self, _: &'a ApiKey, _: &'a [u8], _: u64) -> BoxFuture<'a, Result<()>> {
-        unreachable!("an edge only reads")
-    }
-
-    fn delete<'a>(&'a self, _: &'a KeyHash, _: u64) -> BoxFuture<'a, Result<()>> {
-        unreachable!("an edge only reads")
-    }
-
     fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
         unreachable!("the keyring is the opener's")
-    }
-
-    fn put_keyring<'a>(&'a self, _: &'a [u8], _: Option<&'a [u8]>) -> BoxFuture<'a, Result<()>> {
-        unreachable!("an edge only reads")
     }
 }
 
 #[derive(Default)]
 pub(crate) struct Opener {
     pub(crate) reloads: AtomicU64,
+    /// A reload does not end.
+    pub(crate) stuck: AtomicBool,
 }
 
 impl RecordOpener for Opener {
@@ -159,6 +134,9 @@ impl RecordOpener for Opener {
 
     fn reload(&self, _: Reload) -> BoxFuture<'_, ()> {
         self.reloads.fetch_add(1, Ordering::SeqCst);
+        if self.stuck.load(Ordering::SeqCst) {
+            return std::future::pending().boxed();
+        }
         async {}.boxed()
     }
 }

@@ -142,6 +142,9 @@ fn what_looks_like_ours_and_is_not_whole_is_malformed_and_taken_off() {
         ("x-api-key", token.replace("live", "test")),
         ("authorization", token.clone()),
         ("authorization", format!("Bearer {token},")),
+        ("authorization", format!("Bearer\t{token}")),
+        ("authorization", format!("Bearer{token}")),
+        ("authorization", format!("Bearer \t {token}")),
     ] {
         let (found, _, left) = outcome("/", &[(name, &value)], None);
         assert_eq!(found, Err(Refusal::TokenMalformed), "{name}: {value}");
