@@ -77,7 +77,10 @@ impl UsageSink for Memory {
                     .insert(event.event_id, event.clone());
                 new += u64::from(stored.is_none());
             }
-            self.result(Stored { new })
+            self.result(Stored {
+                new,
+                quarantined: 0,
+            })
         }
         .boxed()
     }

@@ -35,11 +35,34 @@ contract! {
     an_event_is_kept_once,
     what_was_kept_first_stays,
     counts_of_refusals_can_be_stored_again,
-    what_is_old_is_deleted_a_little_at_a_time,
     an_audit_row_is_taken,
     a_report_tells_outcomes_periods_and_percentiles,
     events_are_read_in_order_after_a_moment,
     a_tail_shows_each_event_once_those_that_come_late_too,
+}
+
+#[tokio::test]
+async fn what_is_old_goes_and_its_sums_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sink, reports) = open(&directory);
+    let clock = Clock::manual(Timestamp::from_micros(usage_contract::EIGHT));
+    usage_contract::what_is_old_goes_and_its_sums_stay(&sink, &reports, &clock).await;
+}
+
+#[tokio::test]
+async fn what_is_old_is_deleted_a_little_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sink, _) = open(&directory);
+    let events = (0..4).map(|id| usage_contract::event(id, 1)).collect();
+    sink.store(usage_contract::batch(1, events, 4))
+        .await
+        .unwrap();
+    let far = Timestamp::from_micros(i64::MAX);
+    let mut deleted = Vec::new();
+    for _ in 0..3 {
+        deleted.push(sink.expire(far, 3).await.unwrap());
+    }
+    assert_eq!(deleted, [3, 1, 0]);
 }
 
 #[tokio::test]

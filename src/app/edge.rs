@@ -12,12 +12,12 @@ use tokio::task::JoinHandle;
 
 use super::error::ServeError;
 use super::operations::{self, COLLECTION};
+use super::sink;
 use super::stack::Parts;
 use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::crypto::{Password, PostQuantumEncryption};
-use crate::database::Database;
 use crate::directory::{Directory, SealedRecords};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
@@ -31,7 +31,6 @@ use crate::token::TokenKeys;
 use crate::usage::journal::{DataDir, Journal};
 use crate::usage::refusals::Refusals;
 use crate::usage::shipper::Shipper;
-use crate::usage::sink::SqliteSink;
 
 /// An edge that serves. The thread whose runtime started it is the background
 /// thread, and has to keep driving it.
@@ -157,8 +156,7 @@ impl Edge {
             max_bytes = journal.max_bytes(),
             "the usage journal is open"
         );
-        let database = Database::open_in(data.path())?;
-        let sink = Arc::new(SqliteSink::new(&database, clock.clone()));
+        let sink = sink::served(config, &clock).await?;
         let refusals = Refusals::new(workers);
         let shipper = Shipper::new(
             journal,

@@ -7,7 +7,6 @@ use super::operations::OpenError;
 use crate::admin::OperationError;
 use crate::config::Problems;
 use crate::server::BindError;
-use crate::sqlite;
 use crate::telemetry::AlreadyInstalled;
 use crate::token::InvalidPrefix;
 use crate::usage::journal::{self, ClaimError};
@@ -38,8 +37,6 @@ pub enum ServeError {
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
     #[error(transparent)]
-    Database(#[from] sqlite::OpenError),
-    #[error(transparent)]
     Telemetry(#[from] AlreadyInstalled),
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -64,7 +61,6 @@ impl ServeError {
             | Self::Prefix(_)
             | Self::Bind(_)
             | Self::Health { .. }
-            | Self::Database(sqlite::OpenError::Newer { .. } | sqlite::OpenError::Foreign { .. })
             | Self::Journal(journal::OpenError::TooSmall { .. }) => true,
             Self::Open(error) => error.is_configuration(),
             _ => false,

@@ -9,6 +9,7 @@ mod operations;
 mod quickstart;
 mod reports;
 mod serve;
+mod sink;
 mod stack;
 
 #[cfg(feature = "postgres")]

@@ -50,6 +50,8 @@ pub enum OpenError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Database(#[from] crate::database::NotReady),
+    #[error("opening the usage database: {0}")]
+    Ended(tokio::task::JoinError),
     #[error("there is no key store at {} (data.dir): `cypheron-edge keyring init` makes one", .0.display())]
     NoStore(PathBuf),
     #[error("{} (data.dir) cannot be reached: {source}", .path.display())]
@@ -260,7 +262,7 @@ fn make_directory(path: &Path) -> Result<(), OpenError> {
 }
 
 fn audit_log(config: &Config, clock: &Clock) -> LazyAuditLog {
-    LazyAuditLog::new(config.data.dir.clone(), clock.clone())
+    LazyAuditLog::new(config.clone(), clock.clone())
 }
 
 /// Who runs this, as the system knows it; a name from the environment could be

@@ -127,9 +127,12 @@ impl Reader<'_> {
         let keys = self.section("keys", repository::Config::problems);
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
-        let usage = self.section("usage", usage::Config::problems);
+        let mut usage = self.section("usage", usage::Config::problems);
         let database = self.section("database", database::Config::problems);
         let postgres = postgres::server(self.environment, &mut self.found);
+        if let Some(usage) = &mut usage {
+            usage.choose_sink(postgres.is_some(), "usage", &mut self.found);
+        }
         let upstreams = self.upstreams();
         let routes = self.routes();
         self.refuse_the_rest();

@@ -46,6 +46,7 @@ metrics! {
     describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";
     describe_counter USAGE_DROPPED = "usage_dropped_total", Count, "Decided requests of known keys that found no room in the usage journal.";
     describe_counter USAGE_STORED = "usage_stored_total", Count, "Usage events that were stored, once each.";
+    describe_counter USAGE_QUARANTINED = "usage_quarantined_total", Count, "Usage events, of those that were stored, that were put into quarantine: too old, too far ahead, or refused by the database.";
     describe_gauge DATABASE_CONNECTIONS = "database_connections", Count, "Connections to PostgreSQL; the label `pool` is queries or ingest, `state` is idle or `in_use`.";
     describe_counter USAGE_SINK_FAILURES = "usage_sink_failures_total", Count, "Failed attempts to store usage.";
 }

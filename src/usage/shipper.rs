@@ -15,7 +15,7 @@ use metrics::{Counter, Gauge};
 use super::config::Config;
 use super::journal::{Batch, Decided, Journal, Remains};
 use super::refusals::{RefusalCount, Refusals};
-use super::sink::{SinkError, UsageSink};
+use super::sink::{SinkError, Stored, UsageSink};
 use crate::clock::{Clock, Tick};
 use crate::telemetry::metric;
 
@@ -77,6 +77,7 @@ struct Due {
 struct Meters {
     backlog: Gauge,
     stored: Counter,
+    quarantined: Counter,
     failures: Counter,
     dropped: Counter,
     damaged: Counter,
@@ -210,7 +211,7 @@ impl Shipper {
         }
         self.unacknowledged = Some(Arc::clone(&batch));
         let stored = self.sink.store(Arc::clone(&batch)).await?;
-        self.meters.stored.increment(stored.new);
+        self.meters.count(stored);
         self.journal.acknowledge()?;
         self.unacknowledged = None;
         self.told.clone_from(&batch.writers);
@@ -227,7 +228,7 @@ impl Shipper {
             Ok(Some(batch)) => {
                 self.remains.push_front(dead);
                 let stored = self.sink.store(batch).await?;
-                self.meters.stored.increment(stored.new);
+                self.meters.count(stored);
                 if let Some(dead) = self.remains.front_mut() {
                     dead.stored += stored.new;
                     dead.acknowledge()?;
@@ -345,10 +346,16 @@ impl Meters {
         Self {
             backlog: metrics::gauge!(metric::JOURNAL_BACKLOG_BYTES),
             stored: metrics::counter!(metric::USAGE_STORED),
+            quarantined: metrics::counter!(metric::USAGE_QUARANTINED),
             failures: metrics::counter!(metric::USAGE_SINK_FAILURES),
             dropped: metrics::counter!(metric::USAGE_DROPPED),
             damaged: metrics::counter!(metric::JOURNAL_DAMAGED),
         }
+    }
+
+    fn count(&self, stored: Stored) {
+        self.stored.increment(stored.new);
+        self.quarantined.increment(stored.quarantined);
     }
 }
 

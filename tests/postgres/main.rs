@@ -9,4 +9,7 @@ mod passwords;
 mod reports;
 mod schema;
 mod server;
+mod sink;
 mod tls;
+#[path = "../usage_contract/mod.rs"]
+mod usage_contract;

@@ -1,8 +1,12 @@
 //! Where usage ends.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "embedded")]
 mod sqlite;
 
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSink;
 #[cfg(feature = "embedded")]
 pub use sqlite::SqliteSink;
 
@@ -31,8 +35,10 @@ pub trait UsageSink: Send + Sync + 'static {
         refusals: Arc<[RefusalCount]>,
     ) -> BoxFuture<'_, Result<(), SinkError>>;
 
-    /// Deletes at most `limit` events, and as many rows of refusals, from
-    /// before `before`; how many. The sums stay.
+    /// Deletes events and refusals from before `before`, a little at a time: a
+    /// sink that deletes rows at most `limit` events and as many refusals, one
+    /// that drops whole days those that end before it. How many it were; as
+    /// many as `limit` or more say that there may be others. The sums stay.
     fn expire(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, SinkError>>;
 
     /// Appends to the audit log.
@@ -44,6 +50,9 @@ pub trait UsageSink: Send + Sync + 'static {
 pub struct Stored {
     /// Events that were not there before.
     pub new: u64,
+    /// How many of these were put aside, because they have no place among the
+    /// others.
+    pub quarantined: u64,
 }
 
 /// Who did what to which key.

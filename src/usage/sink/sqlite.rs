@@ -159,7 +159,10 @@ fn store(transaction: &Transaction<'_>, batch: &Batch, now: Timestamp) -> rusqli
             integer(interrupted),
             now.as_micros()
         ])?;
-    Ok(Stored { new })
+    Ok(Stored {
+        new,
+        quarantined: 0,
+    })
 }
 
 /// Whether the event was not there yet.

@@ -1,0 +1,77 @@
+//! Where usage ends, as the configuration has it.
+
+use std::sync::Arc;
+
+use super::operations::OpenError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::database::Database;
+use crate::usage::sink::{SqliteSink, UsageSink};
+
+/// The sink of a configuration; a build without PostgreSQL refuses one that
+/// chooses it.
+pub(super) async fn sink(config: &Config, clock: &Clock) -> Result<Arc<dyn UsageSink>, OpenError> {
+    #[cfg(feature = "postgres")]
+    if let Some(database) = postgres::chosen(config)? {
+        return Ok(postgres::sink(&database, config));
+    }
+    sqlite(config, clock).await
+}
+
+/// The sink of an edge, for as long as its runtime runs. A PostgreSQL that is
+/// not there keeps no edge from serving: its usage waits in the journal. One
+/// whose schema is another build's does.
+pub(super) async fn served(
+    config: &Config,
+    clock: &Clock,
+) -> Result<Arc<dyn UsageSink>, OpenError> {
+    #[cfg(feature = "postgres")]
+    if let Some(database) = postgres::chosen(config)? {
+        postgres::check(&database).await?;
+        let kept = database.clone();
+        tokio::spawn(async move { kept.keep().await });
+        return Ok(postgres::sink(&database, config));
+    }
+    sqlite(config, clock).await
+}
+
+async fn sqlite(config: &Config, clock: &Clock) -> Result<Arc<dyn UsageSink>, OpenError> {
+    let directory = config.data.dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Database::open_in(&directory)).await;
+    let database = opened.map_err(OpenError::Ended)??;
+    Ok(Arc::new(SqliteSink::new(&database, clock.clone())))
+}
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use std::sync::Arc;
+
+    use crate::app::database::databases;
+    use crate::app::operations::OpenError;
+    use crate::config::Config;
+    use crate::database::{DatabaseManager, NotReady};
+    use crate::usage::config::Sink;
+    use crate::usage::sink::{PostgresSink, UsageSink};
+
+    pub(super) fn chosen(config: &Config) -> Result<Option<DatabaseManager>, OpenError> {
+        match config.usage.sink {
+            Some(Sink::Postgres) => databases(config)?.ok_or(OpenError::NoPostgres).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn sink(database: &DatabaseManager, config: &Config) -> Arc<dyn UsageSink> {
+        Arc::new(PostgresSink::new(database, config.usage.retention))
+    }
+
+    pub(super) async fn check(database: &DatabaseManager) -> Result<(), NotReady> {
+        match database.ready().await {
+            Err(error) if error.is_final() => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "serving without the database of the usage for now");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}

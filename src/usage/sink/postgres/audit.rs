@@ -1,0 +1,39 @@
+//! The audit log.
+
+use deadpool_postgres::Transaction;
+
+use super::failed::Failed;
+use super::query;
+use super::rows::{integer, text, time};
+use super::work::Work;
+use crate::usage::sink::AuditRow;
+
+#[derive(Debug)]
+pub(super) struct Audit(pub(super) AuditRow);
+
+impl Work for Audit {
+    type Done = ();
+
+    fn subject(&self) -> String {
+        "audit log".to_owned()
+    }
+
+    async fn run(self, transaction: &mut Transaction<'_>) -> Result<(), Failed> {
+        let Self(row) = self;
+        query(
+            transaction,
+            "INSERT INTO audit_log (at, actor, action, key_id, revision, detail) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &[
+                &time(row.at),
+                &text(&row.actor),
+                &text(&row.action),
+                &row.key_id,
+                &row.revision.map(integer),
+                &text(&row.detail),
+            ],
+        )
+        .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Usage in PostgreSQL; `db/migrations` is its layout.
+//!
+//! A batch is one transaction: its events go into the partitions of their days,
+//! which are made when they are not there, and what the insert returned, so
+//! only what is new, into the sums. An event that is sent again is found by its
+//! id and time, in quarantine too; batches of one process, which may be sent by
+//! another after it died, follow one another under an advisory lock.
+//!
+//! What is old or ahead of its time is told by the server's clock: one edge
+//! whose own is wrong neither fills the days of another year nor ends those of
+//! the others. An event that the tables refuse is found and put aside, so that
+//! the others of its batch get in.
+
+mod audit;
+mod batch;
+mod bounds;
+mod expire;
+mod failed;
+mod refusals;
+mod rows;
+mod work;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use deadpool_postgres::Transaction;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{AuditRow, SinkError, Stored, UsageSink};
+use crate::clock::{Clock, Timestamp};
+use crate::database::{DatabaseManager, Ingest};
+use crate::usage::journal::Batch;
+use crate::usage::refusals::RefusalCount;
+use audit::Audit;
+use batch::{Careful, Days, StoreBatch};
+use expire::Expire;
+use failed::Failed;
+use refusals::StoreRefusals;
+use work::Work;
+
+/// How long the server may take for one transaction. It ends what it is at
+/// after this long, too, so that nothing is held by a connection that is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Guards a transaction; the first parameter is the name of what is changed by
+/// one transaction at a time.
+const BEGIN: &str = "SELECT set_config('statement_timeout', '30s', true), \
+    set_config('idle_in_transaction_session_timeout', '30s', true), \
+    pg_advisory_xact_lock(hashtextextended($1, 1))";
+
+/// The sink in a PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresSink {
+    database: DatabaseManager,
+    retention: Duration,
+    /// Instead of the server's.
+    clock: Option<Clock>,
+    /// The days that are known to have a partition.
+    days: Mutex<Days>,
+}
+
+impl PostgresSink {
+    /// Events older than `retention` have no place in it.
+    pub fn new(database: &DatabaseManager, retention: Duration) -> Self {
+        Self {
+            database: database.clone(),
+            retention,
+            clock: None,
+            days: Mutex::default(),
+        }
+    }
+
+    /// Goes by this clock instead of the server's.
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..self
+        }
+    }
+
+    /// A connection to a database that can keep usage. The server's absence is
+    /// told at once this way round.
+    async fn connection(&self) -> Result<Ingest, SinkError> {
+        let connection = self.database.ingest().await?;
+        self.database.ready().await?;
+        Ok(connection)
+    }
+
+    /// Runs one transaction on a connection of its own. A connection that failed
+    /// is not used again: another one may lead to a server that has taken this
+    /// one's place.
+    async fn run<T>(&self, work: impl Work<Done = T>) -> Result<T, Failed> {
+        let mut connection = self.connection().await?;
+        let done = timeout(PATIENCE, run(&mut connection, work))
+            .await
+            .unwrap_or_else(|_| Err(Failed::no_answer(PATIENCE)));
+        if done.is_err() {
+            drop(Ingest::take(connection));
+        }
+        done
+    }
+
+    async fn store(&self, batch: &Batch, how: Careful) -> Result<Stored, Failed> {
+        let known = self.days().clone();
+        let stored = self
+            .run(StoreBatch {
+                batch,
+                known: &known,
+                retention: self.retention,
+                clock: self.clock.as_ref(),
+                how,
+            })
+            .await;
+        match stored {
+            Ok((stored, days)) => {
+                self.days().extend(days);
+                Ok(stored)
+            }
+            Err(failed) => {
+                // Whatever is there now may be another database.
+                self.days().clear();
+                Err(failed)
+            }
+        }
+    }
+
+    fn days(&self) -> MutexGuard<'_, Days> {
+        self.days.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UsageSink for PostgresSink {
+    fn store(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Stored, SinkError>> {
+        async move {
+            match Self::store(self, &batch, Careful::No).await {
+                Err(failed) if failed.is_of_the_rows() => {
+                    tracing::warn!(%failed, "the database refuses usage events: looking for them");
+                    Ok(Self::store(self, &batch, Careful::Yes).await?)
+                }
+                stored => Ok(stored?),
+            }
+        }
+        .boxed()
+    }
+
+    fn store_refusals(
+        &self,
+        instance: Uuid,
+        refusals: Arc<[RefusalCount]>,
+    ) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move {
+            let work = StoreRefusals {
+                instance,
+                refusals: &refusals,
+            };
+            Ok(self.run(work).await?)
+        }
+        .boxed()
+    }
+
+    fn expire(&self, before: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, SinkError>> {
+        async move {
+            let work = Expire {
+                before,
+                limit,
+                retention: self.retention,
+                clock: self.clock.as_ref(),
+            };
+            match self.run(work).await {
+                // Somebody reads: this waits, and not the events.
+                Err(failed) if failed.is_of_a_lock() => Ok(0),
+                expired => Ok(expired?),
+            }
+        }
+        .boxed()
+    }
+
+    fn audit(&self, row: AuditRow) -> BoxFuture<'_, Result<(), SinkError>> {
+        async move { Ok(self.run(Audit(row)).await?) }.boxed()
+    }
+}
+
+async fn run<T>(connection: &mut Ingest, work: impl Work<Done = T>) -> Result<T, Failed> {
+    let mut transaction = connection.transaction().await?;
+    query(&transaction, BEGIN, &[&work.subject()]).await?;
+    let done = work.run(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
+async fn query(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>, Failed> {
+    let statement = transaction.prepare_cached(sql).await?;
+    Ok(transaction.query(&statement, parameters).await?)
+}

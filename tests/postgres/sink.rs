@@ -1,0 +1,170 @@
+//! The sink: the contract of every sink, what is put aside, what is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cypheron_edge::clock::{Clock, Timestamp};
+use cypheron_edge::usage::report::{PostgresReports, UsageReports as _};
+use cypheron_edge::usage::sink::{PostgresSink, UsageSink};
+use tokio_postgres::NoTls;
+
+use crate::server::{TestDatabase, database};
+use crate::usage_contract::{self, EIGHT, HOUR, RETENTION, batch, event};
+
+const DAY: i64 = 24 * HOUR;
+
+fn open(database: &TestDatabase) -> (PostgresSink, PostgresReports, Clock) {
+    let manager = database.manager();
+    let clock = Clock::manual(Timestamp::from_micros(EIGHT));
+    (
+        PostgresSink::new(&manager, RETENTION).with_clock(clock.clone()),
+        PostgresReports::new(&manager),
+        clock,
+    )
+}
+
+/// One number.
+async fn number(database: &TestDatabase, sql: &str) -> i64 {
+    let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let number = client.query_one(sql, &[]).await.unwrap().get(0);
+    drop(client);
+    connection.await.unwrap().unwrap();
+    number
+}
+
+macro_rules! contract {
+    ($($rule:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $rule() {
+            let Some(database) = database().await else { return };
+            let (sink, reports, _) = open(&database);
+            usage_contract::$rule(&sink, &reports).await;
+        }
+    )*};
+}
+
+contract! {
+    an_event_is_kept_once,
+    what_was_kept_first_stays,
+    counts_of_refusals_can_be_stored_again,
+    an_audit_row_is_taken,
+    a_report_tells_outcomes_periods_and_percentiles,
+    events_are_read_in_order_after_a_moment,
+    a_tail_shows_each_event_once_those_that_come_late_too,
+}
+
+#[tokio::test]
+async fn what_is_old_goes_and_its_sums_stay() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, reports, clock) = open(&database);
+    usage_contract::what_is_old_goes_and_its_sums_stay(&sink, &reports, &clock).await;
+    assert_eq!(
+        number(&database, "SELECT sum(requests)::bigint FROM usage_hourly").await,
+        5
+    );
+    // A day that was dropped does not come back.
+    let again = batch(2, vec![event(9, 1)], 1);
+    assert_eq!(sink.store(again).await.unwrap().quarantined, 1);
+}
+
+#[tokio::test]
+async fn what_is_too_old_or_too_new_is_put_aside_once_and_in_no_sum() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, reports, clock) = open(&database);
+    let mut events: Vec<_> = (1..=4).map(|id| event(id, 1)).collect();
+    events[1].occurred_at = Timestamp::from_micros(EIGHT - 91 * DAY);
+    events[2].occurred_at = Timestamp::from_micros(EIGHT + DAY + 1);
+    events[3].occurred_at = Timestamp::from_micros(i64::MAX);
+    let given = batch(1, events, 4);
+    let stored = sink.store(Arc::clone(&given)).await.unwrap();
+    assert_eq!((stored.new, stored.quarantined), (4, 3));
+    // By then one of them is no longer too new: it stays where it is.
+    clock.advance(Duration::from_hours(24));
+    assert_eq!(sink.store(given).await.unwrap().new, 0);
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM usage_events").await,
+        1
+    );
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM usage_quarantine").await,
+        3
+    );
+    assert_eq!(
+        number(&database, "SELECT sum(requests)::bigint FROM usage_hourly").await,
+        1
+    );
+    assert_eq!(reports.instances().await.unwrap()[0].stored, 4);
+}
+
+#[tokio::test]
+async fn a_row_that_the_database_refuses_is_put_aside_and_the_others_get_in() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, _) = open(&database);
+    sink.store(batch(1, vec![event(1000, 1)], 1)).await.unwrap();
+    database
+        .execute("ALTER TABLE usage_events ADD CHECK (status <> 418)")
+        .await;
+    let mut events: Vec<_> = (0..100).map(|id| event(id, 1)).collect();
+    events[7].status = 418;
+    events[63].status = 418;
+    events[64].route = "a\0b".into();
+    events[65].status = u16::MAX;
+    let given = batch(1, events, 100);
+    let stored = sink.store(Arc::clone(&given)).await.unwrap();
+    assert_eq!((stored.new, stored.quarantined), (100, 4));
+    assert_eq!(sink.store(given).await.unwrap().new, 0);
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM usage_events").await,
+        97
+    );
+    let aside = "SELECT count(*) FROM usage_quarantine WHERE reason = 'unstorable'";
+    assert_eq!(number(&database, aside).await, 4);
+}
+
+#[tokio::test]
+async fn an_edge_from_the_future_ends_nothing_of_the_present() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, _) = open(&database);
+    sink.store(batch(1, vec![event(1, 1)], 1)).await.unwrap();
+    let far = Timestamp::from_micros(i64::MAX);
+    assert_eq!(sink.expire(far, 10).await.unwrap(), 0);
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM usage_events").await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn edges_that_store_at_once_lose_and_repeat_nothing() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, _) = open(&database);
+    let edges = (0..6).map(|edge| {
+        let events: Vec<_> = (0..500)
+            .map(|id| event(edge / 2 * 1000 + id, id % 7))
+            .collect();
+        // Two of each three processes hold the same events.
+        sink.store(batch(edge / 2, events, 500))
+    });
+    let stored = futures_util::future::join_all(edges).await;
+    let new: u64 = stored.into_iter().map(|stored| stored.unwrap().new).sum();
+    assert_eq!(new, 1500);
+    assert_eq!(
+        number(&database, "SELECT count(*) FROM usage_events").await,
+        1500
+    );
+    assert_eq!(
+        number(&database, "SELECT sum(requests)::bigint FROM usage_hourly").await,
+        1500
+    );
+}
