@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cypheron_edge::database::{Config, DatabaseManager, Server, SslMode};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio_postgres::NoTls;
 
 use crate::server::{TestDatabase, TestServer, database, shared};
@@ -116,6 +117,37 @@ async fn connections_that_nobody_needs_are_closed() {
             () = manager.keep() => {}
             done = tokio::time::timeout(Duration::from_secs(10), gone) => done.unwrap(),
         }
+    }
+}
+
+#[tokio::test]
+async fn the_pools_are_in_the_metrics() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _installed = metrics::set_default_local_recorder(&recorder);
+    let manager = database.manager();
+    let (_held, released) = (
+        manager.queries().await.unwrap(),
+        manager.ingest().await.unwrap(),
+    );
+    drop(released);
+    // It goes on for ever; its first round is at once.
+    let round = tokio::time::timeout(Duration::from_millis(200), manager.keep()).await;
+    assert!(round.is_err());
+    let text = metrics.render();
+    for (pool, state, number) in [
+        ("queries", "in_use", 1),
+        ("queries", "idle", 0),
+        ("ingest", "in_use", 0),
+        ("ingest", "idle", 1),
+    ] {
+        let line = format!(
+            "cypheron_edge_database_connections{{pool=\"{pool}\",state=\"{state}\"}} {number}\n"
+        );
+        assert!(text.contains(&line), "{line} is not in\n{text}");
     }
 }
 
