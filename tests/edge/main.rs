@@ -12,8 +12,14 @@ mod bad_input;
 mod client;
 mod crash;
 mod drain;
+#[cfg(feature = "postgres")]
+mod faults;
 mod flood;
 mod logs;
+#[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "the tests of the database itself use the rest")]
+#[path = "../postgres/server.rs"]
+mod postgres_server;
 mod process;
 mod quickstart;
 mod reload;

@@ -17,6 +17,7 @@ pub struct Deployment {
     directory: TempDir,
     pub traffic: SocketAddr,
     pub health: SocketAddr,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// A `serve` of a deployment, killed when dropped.
@@ -43,10 +44,20 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 impl Deployment {
     /// With a keyring, one route `all` to `upstream`, and `settings` appended.
     pub fn new(upstream: SocketAddr, settings: &str) -> Self {
+        Self::in_environment(upstream, settings, [])
+    }
+
+    /// As [`new`](Self::new), with variables.
+    pub fn in_environment(
+        upstream: SocketAddr,
+        settings: &str,
+        environment: impl Into<Vec<(&'static str, String)>>,
+    ) -> Self {
         let deployment = Self {
             directory: tempfile::tempdir().unwrap(),
             traffic: free_address(),
             health: free_address(),
+            environment: environment.into(),
         };
         deployment.configure(upstream, settings);
         deployment.ok(&["keyring", "init"]);
@@ -106,7 +117,8 @@ upstream = "app"
             .args(arguments)
             .env_clear()
             .env("CYPHERON_EDGE_CONFIG", self.config())
-            .env("PQ_ENCRYPTION_PASSWORD", PASSWORD);
+            .env("PQ_ENCRYPTION_PASSWORD", PASSWORD)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
