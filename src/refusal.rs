@@ -80,7 +80,7 @@ impl Refusal {
             Self::BadHost => (
                 StatusCode::BAD_REQUEST,
                 "bad-host",
-                "The Host field is missing, repeated or not a host",
+                "The Host field is missing, repeated, not a host, or differs from the target's",
             ),
             Self::UnsupportedTransferCoding => (
                 StatusCode::NOT_IMPLEMENTED,
@@ -101,7 +101,7 @@ impl Refusal {
             Self::TokenMalformed => (
                 StatusCode::UNAUTHORIZED,
                 "token-malformed",
-                "The API key is malformed",
+                "The API key is malformed, or of another environment",
             ),
             Self::TokenRepeated => (
                 StatusCode::UNAUTHORIZED,

@@ -143,7 +143,8 @@ impl Handler<'_, '_> {
             (true, _) => self.say(format_args!("key {id} was revoked already"))?,
             (false, true) => self.say(format_args!("key {id} is revoked"))?,
             (false, false) => self.say(format_args!(
-                "key {id} is revoked, for good: without the keyring it could not be sealed so"
+                "key {id} is revoked, and cannot be activated again: without the keyring it could \
+                 not be sealed so"
             ))?,
         }
         self.json(&show::KeyView::of(&revoked.key), output)
