@@ -1,5 +1,7 @@
 //! Making, loading and describing the stored keyring.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::clock::Timestamp;
 use crate::crypto::keyring::{Cost, Description, KeyringError};
 use crate::crypto::{Keyring, Password, Suite};
@@ -65,6 +67,29 @@ pub async fn load(
         Keyring::open(&document, &owned, &password)
     })
     .await
+}
+
+/// As [`load`], of a keyring that is loaded again and again: `None` when its
+/// document is the one in `held`, into which it is put once it is opened.
+/// Opening it takes a password's worth of work, reading it next to nothing.
+pub async fn load_changed(
+    repository: &dyn ApiKeyReader,
+    collection: &str,
+    password: Password,
+    held: &Mutex<Vec<u8>>,
+) -> Result<Option<Keyring>> {
+    let document = stored(repository, collection).await?;
+    if *locked(held) == document {
+        return Ok(None);
+    }
+    let (owned, bytes) = (collection.to_owned(), document.clone());
+    let keyring = unblocked(collection, move || Keyring::open(&bytes, &owned, &password)).await?;
+    *locked(held) = document;
+    Ok(Some(keyring))
+}
+
+fn locked(held: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the keyring says of itself; takes no password, and is not proved.

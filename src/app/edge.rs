@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
@@ -31,6 +32,9 @@ use crate::token::TokenKeys;
 use crate::usage::journal::{DataDir, Journal};
 use crate::usage::refusals::Refusals;
 use crate::usage::shipper::Shipper;
+
+/// To read and open the keyring again; opening it takes a second of work.
+const KEYRING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An edge that serves. The thread whose runtime started it is the background
 /// thread, and has to keep driving it.
@@ -166,12 +170,18 @@ impl Edge {
             &config.usage,
         );
 
-        let (feed, sink_state) = (directory.clone(), shipper.sink_state());
+        let (store, feed, sink_state) =
+            (directory.clone(), directory.clone(), shipper.sink_state());
         let health = Health::new()
+            .with_part("key_store", move || !store.is_store_failing())
             .with_part("key_store_feed", move || feed.is_connected())
             .with_part("usage_sink", move || !sink_state.is_failing());
-        health.keyring_opened();
         let health = Arc::new(health);
+        let (keys, ready) = (directory.clone(), Arc::clone(&health));
+        tokio::spawn(async move {
+            keys.warmed_up().await;
+            ready.keyring_opened();
+        });
 
         let parts = Parts {
             clock,
@@ -273,15 +283,22 @@ impl Keys {
     fn opener(&self, clock: &Clock) -> SealedRecords {
         let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
         let (repository, password) = (Arc::clone(&self.repository), self.password.clone());
+        let held = Arc::new(Mutex::default());
         let load = move || -> futures_util::future::BoxFuture<'static, ()> {
             let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
             let (repository, password) = (Arc::clone(&repository), password.clone());
+            let held = Arc::clone(&held);
             Box::pin(async move {
-                match keyring::load(&*repository, COLLECTION, password).await {
-                    Ok(keyring) => take(&encryption, &tokens, &keyring),
-                    Err(error) => {
+                let load = keyring::load_changed(&*repository, COLLECTION, password, &held);
+                match tokio::time::timeout(KEYRING_TIMEOUT, load).await {
+                    Ok(Ok(Some(keyring))) => take(&encryption, &tokens, &keyring),
+                    Ok(Ok(None)) => {}
+                    Ok(Err(error)) => {
                         tracing::error!(%error, "going on with the keyring that is held");
                     }
+                    Err(_) => tracing::error!(
+                        "the keyring cannot be read in time: going on with the one that is held"
+                    ),
                 }
             })
         };

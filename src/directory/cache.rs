@@ -24,6 +24,9 @@ pub(super) struct Absent {
     pub(super) refusal: Option<Refusal>,
     /// The highest that was seen: nothing older is believed.
     pub(super) revision: u64,
+    /// The highest that the feed told of, of a record that still has to show
+    /// that it opens. Nothing older is believed before.
+    pub(super) announced: u64,
     pub(super) read_at: Tick,
 }
 
@@ -94,10 +97,24 @@ impl Turn<'_> {
         self.cache.absent(&self.hash)
     }
 
-    /// The highest revision that was seen of the record.
+    /// The highest revision that was seen of the record: nothing older is
+    /// believed.
     pub(super) fn revision(&self) -> u64 {
-        let known = self.known().map_or(0, |entry| entry.seen_revision());
+        self.settled_revision().max(self.announced_revision())
+    }
+
+    /// The highest of a record that opened, or that only refuses. A record that
+    /// does not open may claim any.
+    pub(super) fn settled_revision(&self) -> u64 {
+        let known = self.known().map_or(0, |entry| entry.key.revision);
         let absent = self.absent().map_or(0, |absent| absent.revision);
+        known.max(absent)
+    }
+
+    /// The highest that the feed told of.
+    pub(super) fn announced_revision(&self) -> u64 {
+        let known = self.known().map_or(0, |entry| entry.announced_revision());
+        let absent = self.absent().map_or(0, |absent| absent.announced);
         known.max(absent)
     }
 

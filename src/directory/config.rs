@@ -1,10 +1,25 @@
 //! The settings of the directory.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::repository::guarded::Bounds;
 use crate::setting::{self, Invalid};
+
+/// Whether keys are read before they are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarmUp {
+    /// Each is read when it is first used.
+    #[default]
+    Off,
+    /// All that are active, while the first requests are served.
+    Background,
+    /// All that are active, before the process says that it is ready.
+    BeforeReady,
+}
 
 /// `[directory]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -29,6 +44,14 @@ pub struct Config {
     /// How long a request waits for the store.
     #[serde(deserialize_with = "setting::duration")]
     pub lookup_timeout: Duration,
+    /// How long a read may take: what comes too late for whoever asked still
+    /// serves whoever asks next.
+    #[serde(deserialize_with = "setting::duration")]
+    pub read_timeout: Duration,
+    /// A store that fails is asked by nobody but a probe, at growing intervals:
+    /// the longest of them.
+    #[serde(deserialize_with = "setting::duration")]
+    pub max_backoff: Duration,
     /// How many reads of the store run at once.
     pub max_reads: usize,
     /// How many reads may run or wait their turn; a request that would need one
@@ -36,6 +59,9 @@ pub struct Config {
     pub max_waiting: usize,
     /// How many of these for one client address (IPv6: one /64).
     pub max_waiting_per_address: usize,
+    pub warm_up: WarmUp,
+    /// Keys a second.
+    pub warm_up_rate: NonZeroU32,
 }
 
 impl Default for Config {
@@ -47,9 +73,14 @@ impl Default for Config {
             max_age: Duration::from_mins(5),
             max_stale: Duration::from_mins(10),
             lookup_timeout: Duration::from_millis(500),
+            read_timeout: Duration::from_secs(2),
+            max_backoff: Duration::from_secs(2),
             max_reads: 64,
             max_waiting: 4096,
             max_waiting_per_address: 256,
+            warm_up: WarmUp::Off,
+            // A tenth of a core for opening envelopes; a minute for 60,000 keys.
+            warm_up_rate: NonZeroU32::MIN.saturating_add(999),
         }
     }
 }
@@ -74,10 +105,18 @@ impl Config {
             ("ttl", self.ttl),
             ("max_age", self.max_age),
             ("lookup_timeout", self.lookup_timeout),
+            ("max_backoff", self.max_backoff),
         ] {
             if duration.is_zero() {
                 bad(key, "must be longer than 0s".to_owned());
             }
+        }
+        if self.read_timeout < self.lookup_timeout {
+            let least = humantime::format_duration(self.lookup_timeout);
+            bad(
+                "read_timeout",
+                format!("must be at least `{section}.lookup_timeout`: write `{least}` or more"),
+            );
         }
         if self.max_stale < self.ttl * 2 {
             let least = humantime::format_duration(self.ttl * 2);
@@ -85,6 +124,16 @@ impl Config {
                 "max_stale",
                 format!("must be at least twice `{section}.ttl`: write `{least}` or more"),
             );
+        }
+    }
+
+    /// What the store is given. A read counts as late a little before a client
+    /// gives up, so that who comes after it does not wait in vain as well.
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            patience: self.lookup_timeout / 10 * 9,
+            deadline: self.read_timeout,
+            max_backoff: self.max_backoff,
         }
     }
 }

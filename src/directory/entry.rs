@@ -69,10 +69,8 @@ impl Entry {
         self.outdated.store(true, Ordering::Release);
     }
 
-    pub(super) fn seen_revision(&self) -> u64 {
-        self.key
-            .revision
-            .max(self.announced.load(Ordering::Acquire))
+    pub(super) fn announced_revision(&self) -> u64 {
+        self.announced.load(Ordering::Acquire)
     }
 
     /// Whether it is time for another background read; at most one caller in

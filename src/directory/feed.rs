@@ -115,10 +115,12 @@ impl Feed {
             .map_or(read_at, |(_, to)| *to)
     }
 
-    /// From 0.7 to 0.9 of `max_age`.
+    /// From 0.95 to 0.99 of `max_age`: in time to be read in the background
+    /// before it would have to be waited for, and hardly more often than once
+    /// in that time. Those that were read together drift apart.
     fn jittered(&self, jitter: u8) -> Duration {
-        let tenths = self.max_age / 10;
-        tenths * 7 + tenths * 2 / 256 * u32::from(jitter)
+        let hundredth = self.max_age / 100;
+        hundredth * 95 + hundredth * 4 / 256 * u32::from(jitter)
     }
 }
 
@@ -159,8 +161,8 @@ mod tests {
         let feed = feed();
         feed.connected(at(50));
         let rows = [
-            (309, Fresh),
-            (311, Ageing),
+            (384, Fresh),
+            (386, Ageing),
             (399, Ageing),
             (400, Stale),
             (99_999, Stale),
@@ -172,8 +174,8 @@ mod tests {
     fn the_jitter_stays_below_the_maximal_age() {
         let feed = feed();
         feed.connected(at(0));
-        assert_eq!(feed.freshness(at(0), 255, at(265)), Fresh);
-        assert_eq!(feed.freshness(at(0), 255, at(271)), Ageing);
+        assert_eq!(feed.freshness(at(0), 255, at(296)), Fresh);
+        assert_eq!(feed.freshness(at(0), 255, at(297)), Ageing);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -16,7 +15,7 @@ use super::{Directory, Entry, Lookup, OpenFailure, Reload};
 use crate::clock::{Now, Tick};
 use crate::key::ApiKey;
 use crate::refusal::Refusal;
-use crate::repository::{Found, RepositoryError, StoredKey};
+use crate::repository::{ApiKeyReader, Found, RepositoryError, StoredKey};
 use crate::telemetry::metric;
 use crate::token::{KeyHash, TokenDigest};
 
@@ -26,10 +25,6 @@ const ATTEMPTS: usize = 3;
 /// Between two background reads of one record.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A read that no longer keeps anybody waiting may still bring something, but
-/// must not hold its place in the budget for ever.
-const LOOKUP_TIMEOUTS: u32 = 4;
-
 /// The reads' outcomes, counted.
 pub(super) struct Metrics {
     found: Counter,
@@ -37,6 +32,7 @@ pub(super) struct Metrics {
     tampered: Counter,
     failed: Counter,
     over_budget: Counter,
+    pub(super) warmed: Counter,
     keys: Gauge,
 }
 
@@ -49,6 +45,7 @@ impl Metrics {
             tampered: reads("tampered"),
             failed: reads("failed"),
             over_budget: reads("over_budget"),
+            warmed: counter!(metric::DIRECTORY_WARMED),
             keys: gauge!(metric::DIRECTORY_KEYS),
         }
     }
@@ -57,8 +54,14 @@ impl Metrics {
 /// What a read brought, verified.
 enum Read {
     Key(Box<ApiKey>),
-    Absent { revision: u64 },
-    Tampered { what: Tampered, revision: u64 },
+    Absent {
+        revision: u64,
+    },
+    /// With the revision that it claims to have.
+    Tampered {
+        what: Tampered,
+        revision: u64,
+    },
 }
 
 /// Names the record, for operators.
@@ -107,7 +110,7 @@ impl Directory {
                 self.refresh(&entry, now.tick);
                 Lookup::Hit(entry)
             }
-            Freshness::Stale if self.0.failing.load(Ordering::Relaxed) => {
+            Freshness::Stale if self.0.store.is_failing() => {
                 self.refresh(&entry, now.tick);
                 Lookup::Hit(entry)
             }
@@ -130,13 +133,16 @@ impl Directory {
         }
     }
 
-    /// `None` when it is over the budget.
+    /// `None` when it is over the budget, or the store is not to be asked.
     fn read_in_background(
         &self,
         hash: KeyHash,
         digest: TokenDigest,
         client: Option<IpAddr>,
     ) -> Option<Waiting> {
+        if self.0.store.is_failing() {
+            return None;
+        }
         match self.0.flights.board(hash, client) {
             Boarding::Join(waiting) => Some(waiting),
             Boarding::OverBudget => {
@@ -157,15 +163,20 @@ impl Directory {
         }
     }
 
+    /// Nobody waits on for a store that turns out to fail.
     async fn wait(&self, waiting: Waiting) -> Answer {
-        match timeout(self.0.config.lookup_timeout, waiting).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Refusal::StoreUnavailable),
-            Err(_) => {
-                self.0.failing.store(true, Ordering::Relaxed);
-                Err(Refusal::StoreUnavailable)
+        let answer = async {
+            tokio::select! {
+                biased;
+                answer = waiting => answer.ok(),
+                () = self.0.store.failing() => None,
             }
-        }
+        };
+        let answer = timeout(self.0.config.lookup_timeout, answer).await;
+        answer
+            .ok()
+            .flatten()
+            .unwrap_or(Err(Refusal::StoreUnavailable))
     }
 
     /// What holds now, after `answer` was given: the answer may have been
@@ -212,26 +223,13 @@ impl Directory {
 
     /// `None` when the store, or the keyring, failed.
     async fn read_once(&self, hash: &KeyHash, digest: &TokenDigest) -> Option<Read> {
-        let patience = self.0.config.lookup_timeout * LOOKUP_TIMEOUTS;
-        let found = match timeout(patience, self.0.repository.find(hash)).await {
-            Ok(found) => found,
-            Err(_) => Err(RepositoryError::Unavailable("it did not answer".to_owned())),
-        };
-        match found {
-            Ok(found) => {
-                self.0.failing.store(false, Ordering::Relaxed);
-                self.verify(found, digest).await
-            }
+        match self.0.store.find(hash).await {
+            Ok(found) => self.verify(found, digest).await,
             Err(RepositoryError::Damaged(what)) => Some(Read::Tampered {
                 what: Tampered::Damaged(what),
                 revision: 0,
             }),
-            Err(error) => {
-                if !self.0.failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "keys that are known go on, others are refused");
-                }
-                None
-            }
+            Err(_) => None,
         }
     }
 
@@ -302,7 +300,8 @@ impl Directory {
                 metrics.absent.increment(1);
                 turn.put_absent(Absent {
                     refusal: Some(Refusal::KeyUnknown),
-                    revision: revision.max(seen),
+                    revision: revision.max(turn.settled_revision()),
+                    announced: turn.announced_revision(),
                     read_at,
                 });
                 Some(Err(Refusal::KeyUnknown))
@@ -316,9 +315,13 @@ impl Directory {
                 if !told {
                     tracing::error!(record = %what, "a record does not open: it was edited, moved or copied");
                 }
+                // What was told of this record was not true: once it is put right
+                // again, its key is good again.
+                let announced = turn.announced_revision();
                 turn.put_absent(Absent {
                     refusal,
-                    revision: revision.max(seen),
+                    revision: turn.settled_revision(),
+                    announced: if revision < announced { announced } else { 0 },
                     read_at,
                 });
                 Some(Err(Refusal::KeyTampered))

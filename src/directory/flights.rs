@@ -1,6 +1,6 @@
 //! The reads that are under way: one for each hash, within a budget.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +28,17 @@ pub(super) struct Flights {
 struct Flying {
     by_hash: HashMap<KeyHash, Flight>,
     by_address: HashMap<IpAddr, usize>,
+    /// What was written since a page of records began to be read, while one is.
+    written: Option<HashSet<KeyHash>>,
+}
+
+/// A page of records is being read; see [`Flights::note_writes`].
+pub(super) struct Noting<'a>(&'a Flights);
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().written = None;
+    }
 }
 
 struct Flight {
@@ -82,9 +93,27 @@ impl Flights {
 
     /// The record was written: what a read under way brings may be older.
     pub(super) fn overtake(&self, hash: &KeyHash) {
-        if let Some(flight) = self.lock().by_hash.get_mut(hash) {
+        let mut flying = self.lock();
+        if let Some(flight) = flying.by_hash.get_mut(hash) {
             flight.overtaken = true;
         }
+        if let Some(written) = &mut flying.written {
+            written.insert(*hash);
+        }
+    }
+
+    /// From here on, until it is dropped, what is overtaken is kept in mind: one
+    /// page of records is read at a time.
+    pub(super) fn note_writes(&self) -> Noting<'_> {
+        self.lock().written = Some(HashSet::new());
+        Noting(self)
+    }
+
+    /// Whether the record was written since writes are noted.
+    pub(super) fn was_written(&self, hash: &KeyHash) -> bool {
+        let flying = self.lock();
+        let written = flying.written.as_ref();
+        written.is_some_and(|written| written.contains(hash))
     }
 
     /// Whether the read was overtaken since it began, or since last asked.

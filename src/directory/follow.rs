@@ -9,7 +9,7 @@ use super::cache::Absent;
 use super::{Directory, Entry, Reload};
 use crate::key::ApiKey;
 use crate::refusal::Refusal;
-use crate::repository::Change;
+use crate::repository::{ApiKeyReader, Change};
 use crate::token::KeyHash;
 
 impl Directory {
@@ -36,7 +36,7 @@ impl Directory {
     }
 
     async fn apply_all(&self, replaced: &Notify) {
-        let mut changes = self.0.repository.changes();
+        let mut changes = self.0.store.changes();
         while let Some(change) = changes.next().await {
             self.apply(&change, replaced);
         }
@@ -44,7 +44,10 @@ impl Directory {
 
     fn apply(&self, change: &Change, replaced: &Notify) {
         match *change {
-            Change::Connected => self.0.feed.connected(self.0.clock.tick()),
+            Change::Connected => {
+                self.0.feed.connected(self.0.clock.tick());
+                self.begin_warm_up();
+            }
             Change::Cut => self.0.feed.cut(self.0.clock.tick()),
             Change::Keyring => replaced.notify_one(),
             Change::Record {
@@ -78,6 +81,7 @@ impl Directory {
             turn.put_absent(Absent {
                 refusal: Some(Refusal::KeyInactive),
                 revision,
+                announced: 0,
                 read_at,
             });
         }
@@ -94,8 +98,9 @@ impl Directory {
         } else if let Some(absent) = turn.absent() {
             turn.put_absent(Absent {
                 refusal: None,
-                revision: absent.revision.max(revision),
+                announced: absent.announced.max(revision),
                 read_at: self.0.clock.tick(),
+                ..absent
             });
         }
     }

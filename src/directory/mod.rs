@@ -22,15 +22,16 @@ mod fetch;
 mod first_level;
 mod flights;
 mod follow;
+mod generation;
 mod opener;
+mod warm_up;
 
-pub use config::Config;
+pub use config::{Config, WarmUp};
 pub use entry::Entry;
 pub use opener::{OpenFailure, RecordOpener, Reload, SealedRecords};
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -38,12 +39,15 @@ use tokio::sync::Semaphore;
 use crate::clock::{Clock, Now};
 use crate::refusal::Refusal;
 use crate::repository::ApiKeyReader;
+use crate::repository::guarded::Guarded;
 use crate::token::KeyHash;
 use cache::Cache;
 use feed::Feed;
 use fetch::Metrics;
 use first_level::Owner;
 use flights::Flights;
+use generation::Looks;
+use warm_up::Progress;
 
 /// What the directory knows of a hash, without waiting.
 #[derive(Clone, Debug)]
@@ -65,15 +69,14 @@ struct Shared {
     owner: Owner,
     clock: Clock,
     background: Handle,
-    repository: Arc<dyn ApiKeyReader>,
+    store: Guarded,
     opener: Arc<dyn RecordOpener>,
     cache: Cache,
     feed: Feed,
     flights: Flights,
     reads: Semaphore,
-    /// The last read failed: what is stale serves at once, and is read in the
-    /// background until one succeeds.
-    failing: AtomicBool,
+    looks: Looks,
+    warm_up: Progress,
     metrics: Metrics,
 }
 
@@ -92,12 +95,18 @@ impl Directory {
             feed: Feed::new(&config),
             flights: Flights::new(config.max_waiting, config.max_waiting_per_address),
             reads: Semaphore::new(config.max_reads),
-            failing: AtomicBool::new(false),
+            looks: Looks::default(),
+            warm_up: Progress::new(config.warm_up),
             metrics: Metrics::new(),
+            store: Guarded::new(
+                repository,
+                config.bounds(),
+                clock.clone(),
+                background.clone(),
+            ),
             config,
             clock,
             background,
-            repository,
             opener,
         }))
     }
@@ -105,6 +114,11 @@ impl Directory {
     /// Whether the repository tells of every change at the moment.
     pub fn is_connected(&self) -> bool {
         self.0.feed.is_connected()
+    }
+
+    /// Whether the store is left alone at the moment, because it failed.
+    pub fn is_store_failing(&self) -> bool {
+        self.0.store.is_failing()
     }
 
     /// What is known of `hash`. Never waits; an ageing record is read again in

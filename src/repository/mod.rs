@@ -8,6 +8,7 @@
 mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod guarded;
 
 pub use config::{Config, StoreKind};
 
@@ -43,9 +44,14 @@ pub enum Found {
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RepositoryError {
-    /// Down, slow or refusing; the text is for operators.
+    /// Down or slow; the text is for operators.
     #[error("the key store is unavailable: {0}")]
     Unavailable(String),
+    /// It answers, and will not do it: a permission that is missing, a database
+    /// that is not there, a quota that is used up. Asking again at once does not
+    /// help; the text is for operators.
+    #[error("the key store refuses: {0}")]
+    Refused(String),
     /// What is stored is not a record; the text names the field.
     #[error("the key store holds a damaged record: {0}")]
     Damaged(String),
@@ -78,6 +84,14 @@ pub struct Page {
     pub next: Option<Uuid>,
 }
 
+/// One page of the keys that are active, in the order of their hashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ActivePage {
+    pub keys: Vec<StoredKey>,
+    /// Where the next page begins, when there is one.
+    pub next: Option<KeyHash>,
+}
+
 /// What a feed tells a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -107,6 +121,15 @@ pub trait ApiKeyReader: Send + Sync + 'static {
 
     /// The stored keyring document, when there is one.
     fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>>;
+
+    /// At most `limit` active records, from `after` on (exclusive), in the order
+    /// of their hashes; those that cannot be read are left out. For an edge that
+    /// wants its keys before they are asked for: a store that has no such list
+    /// need not make one.
+    fn active(&self, after: Option<KeyHash>, limit: usize) -> BoxFuture<'_, Result<ActivePage>> {
+        let _ = (after, limit);
+        Box::pin(std::future::ready(Ok(ActivePage::default())))
+    }
 
     /// What changes from now on. Begins with `Connected` once nothing can be
     /// missed any more; never ends by itself.

@@ -35,7 +35,12 @@ metrics! {
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
+    describe_gauge STORE_CIRCUIT = "store_circuit", Count, "How the key store is asked: 0 freely, 2 not at all because it failed, 1 while a probe looks whether it answers again.";
+    describe_counter STORE_CIRCUIT_OPENINGS = "store_circuit_openings_total", Count, "How often the key store began to fail.";
+    describe_counter STORE_RETRIES = "store_retries_total", Count, "Reads of the key store that failed and were made once more.";
+    describe_counter STORE_LATE_READS = "store_late_reads_total", Count, "Reads that the key store did not answer within `directory.lookup_timeout`.";
     describe_counter DIRECTORY_READS = "directory_reads_total", Count, "Reads of single records from the key store; the label `outcome` is found, absent, tampered, failed or `over_budget`.";
+    describe_counter DIRECTORY_WARMED = "directory_warmed_total", Count, "Keys that were cached before anybody asked for them.";
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
     describe_counter UPSTREAM_CONNECTIONS = "upstream_connections_total", Count, "Connections that were opened to an upstream; the label `upstream` is its name.";

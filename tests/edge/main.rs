@@ -15,6 +15,8 @@ mod drain;
 #[cfg(feature = "postgres")]
 mod faults;
 mod flood;
+mod herd;
+mod issue;
 mod logs;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]

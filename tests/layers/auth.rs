@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cypheron_edge::clock::Timestamp;
@@ -16,6 +17,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use crate::support::bench::settle;
 use crate::support::edge::Edge;
 use crate::support::mint;
 
@@ -340,23 +342,50 @@ async fn a_refusal_of_a_known_key_says_whose_it_was_inside_the_process_only() {
     assert!(!answer.body.contains("test"));
 }
 
-#[tokio::test]
-async fn tokens_of_a_generation_that_is_not_held_are_unknown_until_it_is() {
-    let edge = Edge::new();
-    let token = edge.issue(|_| {});
-    let held = edge.keys.load_full();
+/// Of another generation than all that `edge` holds from here on.
+fn rotate(edge: &Edge) -> Arc<TokenKeys> {
     let another = GenerationKeys {
         generation: b'1',
         index: Secret::new([3; 32]),
         tag: Secret::new([4; 32]),
     };
-    edge.keys
-        .store(Arc::new(TokenKeys::new(&[another]).unwrap()));
-    let answer = ask(&edge, with_token(&token)).await;
-    assert_eq!(answer.refusal(), Some(Refusal::KeyUnknown));
+    let another = TokenKeys::new(&[another]).unwrap();
+    edge.keys.swap(Arc::new(another))
+}
+
+#[tokio::test]
+async fn tokens_of_a_generation_that_is_not_held_are_unknown_until_it_is() {
+    let edge = Edge::new();
+    edge.connect().await;
+    let token = edge.issue(|_| {});
+    let held = rotate(&edge);
+    for _ in 0..3 {
+        let answer = ask(&edge, with_token(&token)).await;
+        assert_eq!(answer.refusal(), Some(Refusal::KeyUnknown));
+    }
     assert_eq!(edge.store.reads(), 0);
+    assert_eq!(edge.reloads(), 0, "a new keyring would have been told of");
     edge.keys.store(held);
     assert_eq!(ask(&edge, with_token(&token)).await.refusal(), None);
+}
+
+#[tokio::test]
+async fn while_the_feed_is_cut_such_a_token_has_the_keyring_loaded_once_in_five_seconds() {
+    let edge = Edge::new();
+    let token = edge.issue(|_| {});
+    rotate(&edge);
+    let ask = async || ask(&edge, with_token(&token)).await.refusal();
+    for loaded in 1..=3 {
+        // It may be one that another process has just made.
+        assert_eq!(ask().await, Some(Refusal::StoreUnavailable));
+        settle().await;
+        for _ in 0..100 {
+            assert_eq!(ask().await, Some(Refusal::KeyUnknown));
+            settle().await;
+        }
+        assert_eq!(edge.reloads(), loaded, "whatever a forger sends");
+        edge.clock.advance(Duration::from_secs(6));
+    }
 }
 
 #[tokio::test]

@@ -6,125 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::support::store::{ELSEWHERE, LATER, Opener, Store};
+use crate::support::bench::{Bench, SECOND, hit, is_miss, refused, revoked, settle, written};
+use crate::support::store::{ELSEWHERE, LATER};
 use crate::support::{key, mint};
-use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::directory::{Config, Directory, Entry, Lookup};
+use cypheron_edge::directory::{Config, Lookup};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::repository::{Change, Found};
 use cypheron_edge::token::{KeyHash, TokenDigest};
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-struct Bench {
-    store: Store,
-    opener: Arc<Opener>,
-    clock: Clock,
-    directory: Directory,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(Config::default())
-    }
-
-    fn with(config: Config) -> Self {
-        let (store, opener) = (Store::new(), Arc::new(Opener::default()));
-        let clock = Clock::manual(Timestamp::EPOCH);
-        // Read times of zero would hide a comparison that is off.
-        clock.advance(SECOND);
-        let directory = Directory::new(
-            config,
-            clock.clone(),
-            Arc::new(store.clone()),
-            Arc::clone(&opener) as _,
-            Handle::current(),
-        );
-        Self {
-            store,
-            opener,
-            clock,
-            directory,
-        }
-    }
-
-    /// Follows the feed, which is healthy from here on.
-    async fn follow(&self) {
-        let directory = self.directory.clone();
-        tokio::spawn(async move { directory.follow().await });
-        self.tell(Change::Connected).await;
-    }
-
-    async fn tell(&self, change: Change) {
-        self.store.tell(change);
-        settle().await;
-    }
-
-    fn lookup(&self, hash: &KeyHash) -> Lookup {
-        self.directory.lookup(hash, self.clock.now())
-    }
-
-    fn start(&self, token: &str, hash: KeyHash) -> JoinHandle<Result<Arc<Entry>, Refusal>> {
-        let digest = TokenDigest::of(token);
-        tokio::spawn(self.directory.fetch(hash, digest, None))
-    }
-
-    async fn fetch(&self, token: &str, hash: KeyHash) -> Result<Arc<Entry>, Refusal> {
-        self.start(token, hash).await.unwrap()
-    }
-
-    /// A key in the store, read once.
-    async fn known(&self) -> (String, KeyHash, Arc<Entry>) {
-        let (token, hash) = mint();
-        self.store.put(key(hash), &token);
-        let entry = self.fetch(&token, hash).await.unwrap();
-        (token, hash, entry)
-    }
-}
-
-/// Lets every task that can go on do so.
-async fn settle() {
-    for _ in 0..32 {
-        tokio::task::yield_now().await;
-    }
-}
-
-fn revoked(hash: KeyHash, revision: u64) -> Change {
-    Change::Record {
-        hash,
-        revision,
-        live: false,
-    }
-}
-
-fn written(hash: KeyHash, revision: u64) -> Change {
-    Change::Record {
-        hash,
-        revision,
-        live: true,
-    }
-}
-
-fn hit(lookup: &Lookup) -> Option<&Arc<Entry>> {
-    match lookup {
-        Lookup::Hit(entry) => Some(entry),
-        _ => None,
-    }
-}
-
-fn refused(lookup: &Lookup) -> Option<Refusal> {
-    match lookup {
-        Lookup::Refused(refusal) => Some(*refusal),
-        _ => None,
-    }
-}
-
-fn is_miss(lookup: &Lookup) -> bool {
-    matches!(lookup, Lookup::Miss)
-}
 
 #[tokio::test]
 async fn a_key_is_read_once_and_then_known() {
@@ -200,17 +89,17 @@ async fn a_healthy_feed_stretches_the_time_between_reads() {
     let bench = Bench::new();
     bench.follow().await;
     let (token, hash, _) = bench.known().await;
-    bench.clock.advance(200 * SECOND);
+    bench.clock.advance(280 * SECOND);
     assert!(hit(&bench.lookup(&hash)).is_some());
     settle().await;
     assert_eq!(bench.store.reads(), 1);
-    bench.clock.advance(100 * SECOND);
+    bench.clock.advance(20 * SECOND);
     assert!(is_miss(&bench.lookup(&hash)), "five minutes are the most");
     bench.fetch(&token, hash).await.unwrap();
     assert_eq!(bench.store.reads(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failing_store_lets_known_keys_go_on_for_ten_minutes_and_no_longer() {
     let bench = Bench::new();
     bench.follow().await;
@@ -222,22 +111,22 @@ async fn a_failing_store_lets_known_keys_go_on_for_ten_minutes_and_no_longer() {
     bench.clock.advance(60 * SECOND);
     assert!(is_miss(&bench.lookup(&hash)));
     assert!(bench.fetch(&token, hash).await.is_ok());
-    // From the first failure on nobody waits, and the store is tried meanwhile.
+    // From the first failure on nobody waits.
     for _ in 0..539 {
         bench.clock.advance(SECOND);
         assert!(hit(&bench.lookup(&hash)).is_some());
         settle().await;
     }
-    assert!(bench.store.reads() > 500);
     bench.clock.advance(SECOND);
     assert!(is_miss(&bench.lookup(&hash)));
     let expired = bench.fetch(&token, hash).await;
     assert_eq!(expired.unwrap_err(), Refusal::StoreUnavailable);
     bench.store.fails(false);
+    bench.recovered().await;
     assert!(bench.fetch(&token, hash).await.is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_failing_store_refuses_unknown_keys_without_calling_them_unknown() {
     let bench = Bench::new();
     bench.store.fails(true);
@@ -245,6 +134,7 @@ async fn a_failing_store_refuses_unknown_keys_without_calling_them_unknown() {
     let failed = bench.fetch(&token, hash).await;
     assert_eq!(failed.unwrap_err(), Refusal::StoreUnavailable);
     bench.store.fails(false);
+    bench.recovered().await;
     let absent = bench.fetch(&token, hash).await;
     assert_eq!(absent.unwrap_err(), Refusal::KeyUnknown);
 }
@@ -258,7 +148,7 @@ async fn nobody_waits_longer_for_a_silent_store_than_the_lookup_timeout() {
     let started = tokio::time::Instant::now();
     let silent = bench.fetch(&token, hash).await;
     assert_eq!(silent.unwrap_err(), Refusal::StoreUnavailable);
-    assert_eq!(started.elapsed(), Duration::from_millis(500));
+    assert!(started.elapsed() <= Duration::from_millis(500));
     // And who is known does not wait again for what has just kept silent.
     bench.clock.advance(61 * SECOND);
     assert!(hit(&bench.lookup(&known)).is_some());
@@ -454,7 +344,7 @@ async fn a_changed_record_is_read_before_it_is_judged_again() {
     assert!(!old.is_current());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_changed_record_that_cannot_be_read_serves_as_it_was() {
     let bench = Bench::new();
     bench.follow().await;
@@ -504,6 +394,73 @@ async fn a_known_key_whose_record_is_tampered_with_is_refused() {
     bench.tell(written(hash, 1)).await;
     assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyTampered));
     assert!(!entry.is_current());
+}
+
+/// Whoever can write the store can claim any revision, but cannot seal it.
+#[tokio::test]
+async fn a_record_that_does_not_open_cannot_shut_its_key_out_for_good() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, _) = bench.known().await;
+    let raised = ApiKey {
+        revision: 1_000_000,
+        ..key(hash)
+    };
+    bench.store.put_sealed(raised, b"forged");
+    bench.tell(written(hash, 1_000_000)).await;
+    assert_eq!(refused(&bench.lookup(&hash)), Some(Refusal::KeyTampered));
+    // Put right again.
+    bench.store.put(key(hash), &token);
+    bench.tell(written(hash, 1)).await;
+    assert!(is_miss(&bench.lookup(&hash)));
+    assert_eq!(bench.fetch(&token, hash).await.unwrap().key.revision, 1);
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_open_cannot_let_an_older_one_in() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash) = mint();
+    let second = ApiKey {
+        revision: 2,
+        ..key(hash)
+    };
+    bench.store.put(second, &token);
+    bench.fetch(&token, hash).await.unwrap();
+    for claimed in [1, 2, 3] {
+        let forged = ApiKey {
+            revision: claimed,
+            ..key(hash)
+        };
+        bench.store.put_sealed(forged, b"forged");
+        bench.tell(written(hash, claimed)).await;
+        bench.store.put(key(hash), &token);
+        bench.tell(written(hash, 1)).await;
+        let older = bench.fetch(&token, hash).await;
+        assert_eq!(older.unwrap_err(), Refusal::StoreUnavailable, "{claimed}");
+    }
+}
+
+/// A revocation is believed as it is: it may have been made without the password.
+#[tokio::test]
+async fn a_revocation_that_was_told_stays_in_force_whatever_follows() {
+    let bench = Bench::new();
+    bench.follow().await;
+    let (token, hash, _) = bench.known().await;
+    bench.tell(revoked(hash, 2)).await;
+    let forged = ApiKey {
+        revision: 9,
+        ..key(hash)
+    };
+    bench.store.put_sealed(forged, b"forged");
+    bench.tell(written(hash, 9)).await;
+    bench.store.put(key(hash), &token);
+    bench.tell(written(hash, 1)).await;
+    let older = bench.fetch(&token, hash).await;
+    let lookup = bench.lookup(&hash);
+    let admits = older.is_ok_and(|entry| entry.key.is_active)
+        || hit(&lookup).is_some_and(|entry| entry.key.is_active);
+    assert!(!admits);
 }
 
 #[tokio::test]

@@ -4,8 +4,11 @@
 
 mod auth;
 mod directory;
+mod guard;
+mod herd;
 mod rate_limit;
 mod readiness;
 mod sealed;
 mod support;
 mod usage;
+mod warm_up;

@@ -44,6 +44,7 @@ macro_rules! contract {
             what_was_never_stored_is_absent
             a_listing_goes_by_pages_in_the_order_of_the_ids
             a_listing_is_filtered_by_name_and_state
+            what_is_active_is_listed_by_pages_in_the_order_of_the_hashes
             an_update_replaces_the_policy_and_leaves_the_bookkeeping
             an_update_that_expects_another_revision_is_refused
             of_two_writers_one_is_told_of_the_conflict
@@ -228,6 +229,33 @@ pub(crate) async fn a_listing_is_filtered_by_name_and_state<S: Store>() {
         assert_eq!(ids, expected, "{filter:?}");
         assert_eq!(page.next, None);
     }
+}
+
+pub(crate) async fn what_is_active_is_listed_by_pages_in_the_order_of_the_hashes<S: Store>() {
+    let store = S::new();
+    let repository = store.open();
+    for number in [3, 1, 6, 2, 5, 4] {
+        let key = ApiKey {
+            // In another order than the hashes.
+            id: id(9 - number),
+            is_active: number != 2,
+            ..key(number)
+        };
+        repository.create(&key, b"sealed").await.unwrap();
+    }
+    repository.delete(&hash(4), 1).await.unwrap();
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = repository.active(after, 2).await.unwrap();
+        assert!(page.keys.iter().all(|s| s.sealed == b"sealed"));
+        pages.push(page.keys.iter().map(|s| s.key.key_hash).collect::<Vec<_>>());
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [vec![hash(1), hash(3)], vec![hash(5), hash(6)]]);
 }
 
 pub(crate) async fn an_update_replaces_the_policy_and_leaves_the_bookkeeping<S: Store>() {

@@ -159,10 +159,12 @@ impl ApiKeyAuthLayer {
             Err(refusal) => return Check::Refuse(nobody(refusal)),
         };
         let keys = self.authority.keys.load();
+        let directory = &self.authority.directory;
         let Some(hash) = keys.hash(token) else {
-            return Check::Refuse(nobody(Refusal::KeyUnknown));
+            let refusal = directory.generation_not_held(context.received);
+            return Check::Refuse(nobody(refusal));
         };
-        match self.authority.directory.lookup(&hash, context.received) {
+        match directory.lookup(&hash, context.received) {
             Lookup::Hit(entry) => self.judge(entry, context, method).into(),
             Lookup::Refused(refusal) => Check::Refuse(nobody(refusal)),
             Lookup::Miss if keys.tag_matches(token) => {

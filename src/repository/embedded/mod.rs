@@ -23,7 +23,8 @@ use uuid::Uuid;
 
 use self::file::{File, Place};
 use super::{
-    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, Page, RepositoryError, Result, StoredKey,
+    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, Found, Page, RepositoryError,
+    Result, StoredKey,
 };
 use crate::clock::Clock;
 use crate::key::ApiKey;
@@ -97,6 +98,13 @@ impl ApiKeyReader for EmbeddedApiKeyRepository {
 
     fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
         run(&self.reads, |connection| statements::keyring(connection)).boxed()
+    }
+
+    fn active(&self, after: Option<KeyHash>, limit: usize) -> BoxFuture<'_, Result<ActivePage>> {
+        run(&self.reads, move |connection| {
+            statements::active(connection, after, limit)
+        })
+        .boxed()
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::row::{self, COLUMNS, stored_key};
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
-use crate::repository::{Filter, Found, Page, RepositoryError, Result, StoredKey};
+use crate::repository::{ActivePage, Filter, Found, Page, RepositoryError, Result, StoredKey};
 use crate::token::KeyHash;
 
 /// How long a deletion is remembered: far longer than any edge can be cut off
@@ -93,6 +93,30 @@ fn matches(stored: &StoredKey, name: Option<&str>, active: Option<bool>) -> bool
     let key = &stored.key;
     active.is_none_or(|active| key.is_active == active)
         && name.is_none_or(|part| key.name.as_str().to_lowercase().contains(part))
+}
+
+pub(super) fn active(
+    connection: &Connection,
+    after: Option<KeyHash>,
+    limit: usize,
+) -> Result<ActivePage> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM api_keys WHERE key_hash > ?1 AND is_active = 1 ORDER BY key_hash"
+    ))?;
+    let after = after.map(|hash| hash.to_string()).unwrap_or_default();
+    let mut rows = statement.query([after])?;
+    let mut page = ActivePage::default();
+    while let Some(row) = rows.next()? {
+        match stored_key(row) {
+            Err(_) => {}
+            Ok(_) if page.keys.len() == limit => {
+                page.next = page.keys.last().map(|stored| stored.key.key_hash);
+                break;
+            }
+            Ok(stored) => page.keys.push(stored),
+        }
+    }
+    Ok(page)
 }
 
 pub(super) fn create(

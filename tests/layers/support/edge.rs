@@ -1,6 +1,7 @@
 //! What the layers share, over a store in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,14 +11,17 @@ use cypheron_edge::key::ApiKey;
 use cypheron_edge::limiter::{self, Limiter};
 use cypheron_edge::middleware::auth::Config;
 use cypheron_edge::middleware::{ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer};
+use cypheron_edge::repository::Change;
 use cypheron_edge::token::TokenKeys;
 use tokio::runtime::Handle;
 
+use super::bench::settle;
 use super::store::{Opener, Store};
 use super::{key, mint, token_keys};
 
 pub(crate) struct Edge {
     pub(crate) store: Store,
+    opener: Arc<Opener>,
     pub(crate) clock: Clock,
     pub(crate) keys: Arc<ArcSwap<TokenKeys>>,
     pub(crate) directory: Directory,
@@ -27,7 +31,7 @@ pub(crate) struct Edge {
 impl Edge {
     /// Reads run on the current runtime.
     pub(crate) fn new() -> Self {
-        let store = Store::new();
+        let (store, opener) = (Store::new(), Arc::new(Opener::default()));
         let clock = Clock::manual(Timestamp::from_micros(1_000_000));
         clock.advance(Duration::from_secs(1));
         Self {
@@ -35,14 +39,28 @@ impl Edge {
                 directory::Config::default(),
                 clock.clone(),
                 Arc::new(store.clone()),
-                Arc::new(Opener::default()),
+                Arc::clone(&opener) as _,
                 Handle::current(),
             ),
             limiter: Arc::new(Limiter::new(limiter::Config::default())),
             keys: Arc::new(ArcSwap::from_pointee(token_keys())),
             store,
+            opener,
             clock,
         }
+    }
+
+    /// Follows the feed, which is healthy from here on.
+    pub(crate) async fn connect(&self) {
+        let directory = self.directory.clone();
+        tokio::spawn(async move { directory.follow().await });
+        self.store.tell(Change::Connected);
+        settle().await;
+    }
+
+    /// How often the keyring was loaded again.
+    pub(crate) fn reloads(&self) -> u64 {
+        self.opener.reloads.load(Ordering::SeqCst)
     }
 
     pub(crate) fn auth(&self) -> ApiKeyAuthLayer {

@@ -1,5 +1,6 @@
 //! A key store in memory that can be held, broken and edited, and keys for it.
 
+pub(crate) mod bench;
 pub(crate) mod edge;
 pub(crate) mod recorder;
 pub(crate) mod store;

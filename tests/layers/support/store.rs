@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use cypheron_edge::clock::Timestamp;
 use cypheron_edge::directory::{OpenFailure, RecordOpener, Reload};
 use cypheron_edge::key::ApiKey;
-use cypheron_edge::repository::{ApiKeyReader, Change, Found, RepositoryError, Result, StoredKey};
+use cypheron_edge::repository::{
+    ActivePage, ApiKeyReader, Change, Found, RepositoryError, Result, StoredKey,
+};
 use cypheron_edge::token::{KeyHash, TokenDigest};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -25,9 +27,12 @@ pub(crate) struct Store(Arc<Inner>);
 struct Inner {
     records: Mutex<HashMap<KeyHash, Found>>,
     reads: AtomicU64,
-    broken: AtomicBool,
+    running: AtomicU64,
+    most_at_once: AtomicU64,
+    fault: Mutex<Option<RepositoryError>>,
+    silent_about: Mutex<Option<KeyHash>>,
     /// A read has taken its look, and waits for this before it answers.
-    open: watch::Sender<bool>,
+    open: Mutex<Arc<watch::Sender<bool>>>,
     changes: mpsc::UnboundedSender<Change>,
     feed: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
 }
@@ -38,8 +43,11 @@ impl Store {
         Self(Arc::new(Inner {
             records: Mutex::default(),
             reads: AtomicU64::new(0),
-            broken: AtomicBool::new(false),
-            open: watch::Sender::new(true),
+            running: AtomicU64::new(0),
+            most_at_once: AtomicU64::new(0),
+            fault: Mutex::default(),
+            silent_about: Mutex::default(),
+            open: Mutex::new(Arc::new(watch::Sender::new(true))),
             changes,
             feed: Mutex::new(Some(feed)),
         }))
@@ -72,32 +80,95 @@ impl Store {
         self.0.reads.load(Ordering::SeqCst)
     }
 
+    /// The most reads that ever ran at once.
+    pub(crate) fn most_at_once(&self) -> u64 {
+        self.0.most_at_once.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn fails(&self, broken: bool) {
-        self.0.broken.store(broken, Ordering::SeqCst);
+        let fault = RepositoryError::Unavailable("broken by the test".into());
+        self.fails_with(broken.then_some(fault));
+    }
+
+    pub(crate) fn fails_with(&self, fault: Option<RepositoryError>) {
+        *self.0.fault.lock().unwrap() = fault;
+    }
+
+    pub(crate) fn never_answers_for(&self, hash: KeyHash) {
+        *self.0.silent_about.lock().unwrap() = Some(hash);
     }
 
     /// From now on reads look, but do not answer.
     pub(crate) fn hold(&self) {
-        self.0.open.send_replace(false);
+        self.0.open.lock().unwrap().send_replace(false);
     }
 
     pub(crate) fn release(&self) {
-        self.0.open.send_replace(true);
+        self.0.open.lock().unwrap().send_replace(true);
+    }
+
+    /// Those that are held stay so.
+    pub(crate) fn release_later_reads(&self) {
+        *self.0.open.lock().unwrap() = Arc::new(watch::Sender::new(true));
+    }
+}
+
+impl Inner {
+    /// A read takes its look, and answers when it may.
+    async fn read<T>(&self, look: impl FnOnce(&HashMap<KeyHash, Found>) -> T) -> Result<T> {
+        let found = look(&self.records.lock().unwrap());
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(running, Ordering::SeqCst);
+        let _running = Running(&self.running);
+        let open = Arc::clone(&self.open.lock().unwrap());
+        let _ = open.subscribe().wait_for(|open| *open).await;
+        let fault = self.fault.lock().unwrap().clone();
+        fault.map_or(Ok(found), Err)
+    }
+}
+
+/// Until it ends, or is given up.
+struct Running<'a>(&'a AtomicU64);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl ApiKeyReader for Store {
     fn find<'a>(&'a self, hash: &'a KeyHash) -> BoxFuture<'a, Result<Found>> {
         async move {
-            let found = self.0.records.lock().unwrap().get(hash).cloned();
-            self.0.reads.fetch_add(1, Ordering::SeqCst);
-            let _ = self.0.open.subscribe().wait_for(|open| *open).await;
-            if self.0.broken.load(Ordering::SeqCst) {
-                return Err(RepositoryError::Unavailable("broken by the test".into()));
+            if *self.0.silent_about.lock().unwrap() == Some(*hash) {
+                std::future::pending::<()>().await;
             }
-            Ok(found.unwrap_or(Found::Absent))
+            let look = |records: &HashMap<_, _>| records.get(hash).cloned();
+            Ok(self.0.read(look).await?.unwrap_or(Found::Absent))
         }
         .boxed()
+    }
+
+    fn active(&self, after: Option<KeyHash>, limit: usize) -> BoxFuture<'_, Result<ActivePage>> {
+        let page = move |records: &HashMap<KeyHash, Found>| {
+            let mut keys: Vec<_> = records
+                .values()
+                .filter_map(|found| match found {
+                    Found::Key(record) if record.key.is_active => Some((**record).clone()),
+                    _ => None,
+                })
+                .filter(|record| after.is_none_or(|after| record.key.key_hash > after))
+                .collect();
+            keys.sort_unstable_by_key(|record| record.key.key_hash);
+            let more = keys.len() > limit;
+            keys.truncate(limit);
+            let next = keys.last().map(|record| record.key.key_hash);
+            ActivePage {
+                keys,
+                next: next.filter(|_| more),
+            }
+        };
+        self.0.read(page).boxed()
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
@@ -108,8 +179,9 @@ impl ApiKeyReader for Store {
         .boxed()
     }
 
+    /// The opener has its own: only a probe reads this one.
     fn keyring(&self) -> BoxFuture<'_, Result<Option<Vec<u8>>>> {
-        unreachable!("the keyring is the opener's")
+        self.0.read(|_| None).boxed()
     }
 }
 
