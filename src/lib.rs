@@ -80,8 +80,9 @@
 //!
 //! # Features
 //! Without any, the layers and what they rest on: no server, no SQL, no TLS.
-//! `edge` is the proxy and its binary, `embedded` the SQLite stores, `kyber` a
-//! second envelope suite.
+//! `edge` is the proxy and its binary, `embedded` the SQLite stores, `firestore`
+//! the Firestore store, `postgres` the PostgreSQL sink, `kyber` a second envelope
+//! suite.
 
 pub mod clock;
 pub mod problem;

@@ -9,10 +9,11 @@
 
 mod repository_contract;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use cypheron_edge::clock::Clock;
+use cypheron_edge::clock::{Clock, Timestamp};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::embedded::EmbeddedApiKeyRepository;
 use cypheron_edge::repository::{
@@ -29,6 +30,13 @@ struct Embedded {
 }
 
 impl Embedded {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            clock: Clock::manual(NOW),
+        }
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("keys.db")
     }
@@ -43,19 +51,20 @@ impl Embedded {
 impl Store for Embedded {
     type Repository = EmbeddedApiKeyRepository;
 
-    fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().unwrap(),
-            clock: Clock::manual(NOW),
-        }
+    fn new() -> Option<Self> {
+        Some(Self::new())
     }
 
     fn open(&self) -> EmbeddedApiKeyRepository {
         EmbeddedApiKeyRepository::open(&self.path(), self.clock.clone()).unwrap()
     }
 
-    fn clock(&self) -> &Clock {
-        &self.clock
+    fn now(&self) -> RangeInclusive<Timestamp> {
+        self.clock.wall()..=self.clock.wall()
+    }
+
+    fn pass_a_second(&self) {
+        self.clock.advance(Duration::from_secs(1));
     }
 }
 

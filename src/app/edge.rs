@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::error::ServeError;
-use super::operations::{self, COLLECTION};
-use super::sink;
+use super::operations::{self, OpenError};
 use super::stack::Parts;
+use super::{sink, store};
 use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
@@ -35,6 +36,11 @@ use crate::usage::shipper::Shipper;
 
 /// To read and open the keyring again; opening it takes a second of work.
 const KEYRING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between two attempts to reach the key store at the start: short at first, for
+/// one that is starting too.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// An edge that serves. The thread whose runtime started it is the background
 /// thread, and has to keep driving it.
@@ -131,12 +137,17 @@ impl Edge {
 
         let Sockets { server, probes } = sockets;
 
-        let keys = Keys::open(config, &clock).await?;
+        // From here on it can be seen what is waited for.
+        let health = Arc::new(Health::new());
+        let probes =
+            Ending::spawn(|end| serve_health(probes, Arc::clone(&health), metrics, ended(end)));
+
+        let keys = Keys::wait(config, &clock, &health).await?;
         let directory = Directory::new(
             config.directory.clone(),
             clock.clone(),
             Arc::clone(&keys.repository),
-            Arc::new(keys.opener(&clock)),
+            Arc::new(keys.opener(config, &clock)),
             tokio::runtime::Handle::current(),
         );
         let auth = ApiKeyAuthLayer::new(
@@ -172,11 +183,9 @@ impl Edge {
 
         let (store, feed, sink_state) =
             (directory.clone(), directory.clone(), shipper.sink_state());
-        let health = Health::new()
-            .with_part("key_store", move || !store.is_store_failing())
-            .with_part("key_store_feed", move || feed.is_connected())
-            .with_part("usage_sink", move || !sink_state.is_failing());
-        let health = Arc::new(health);
+        health.add_part("key_store", move || !store.is_store_failing());
+        health.add_part("key_store_feed", move || feed.is_connected());
+        health.add_part("usage_sink", move || !sink_state.is_failing());
         let (keys, ready) = (directory.clone(), Arc::clone(&health));
         tokio::spawn(async move {
             keys.warmed_up().await;
@@ -213,9 +222,7 @@ impl Edge {
             stop: running.stop(),
             running,
             shipper: Ending::spawn(|end| shipper.run(ended(end))),
-            probes: Ending::spawn(|end| {
-                serve_health(probes, Arc::clone(&health), metrics, ended(end))
-            }),
+            probes,
             health,
             routing,
             _data: data,
@@ -268,9 +275,31 @@ struct Keys {
 }
 
 impl Keys {
-    async fn open(config: &Config, clock: &Clock) -> Result<Self, ServeError> {
+    /// Waits for a store that does not answer yet: what could be served without
+    /// its keyring? Whatever else is wrong with it ends the waiting.
+    async fn wait(config: &Config, clock: &Clock, health: &Health) -> Result<Self, ServeError> {
+        let reached = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&reached);
+        health.add_part("keyring", move || asked.load(Ordering::Relaxed));
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match Self::open(config, clock).await {
+                Err(error) if store::is_outage(config, &error) => error,
+                opened => {
+                    reached.store(true, Ordering::Relaxed);
+                    return Ok(opened?);
+                }
+            };
+            tracing::warn!(%error, retry_in = ?pause, "waiting for the key store");
+            reached.store(false, Ordering::Relaxed);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn open(config: &Config, clock: &Clock) -> Result<Self, OpenError> {
         let password = operations::password(config)?;
-        let repository = operations::existing(config, clock).await?;
+        let repository = store::existing(config, clock).await?;
         let unlocked = operations::unlock(config, &*repository).await?;
         Ok(Self {
             repository,
@@ -280,7 +309,8 @@ impl Keys {
         })
     }
 
-    fn opener(&self, clock: &Clock) -> SealedRecords {
+    fn opener(&self, config: &Config, clock: &Clock) -> SealedRecords {
+        let collection = store::collection(config);
         let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
         let (repository, password) = (Arc::clone(&self.repository), self.password.clone());
         let held = Arc::new(Mutex::default());
@@ -288,8 +318,9 @@ impl Keys {
             let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
             let (repository, password) = (Arc::clone(&repository), password.clone());
             let held = Arc::clone(&held);
+            let collection = collection.clone();
             Box::pin(async move {
-                let load = keyring::load_changed(&*repository, COLLECTION, password, &held);
+                let load = keyring::load_changed(&*repository, &collection, password, &held);
                 match tokio::time::timeout(KEYRING_TIMEOUT, load).await {
                     Ok(Ok(Some(keyring))) => take(&encryption, &tokens, &keyring),
                     Ok(Ok(None)) => {}
@@ -304,7 +335,7 @@ impl Keys {
         };
         SealedRecords::new(
             self.encryption.clone(),
-            operations::scope(),
+            store::scope(config),
             clock.clone(),
             load,
         )

@@ -11,6 +11,7 @@ mod reports;
 mod serve;
 mod sink;
 mod stack;
+mod store;
 
 #[cfg(feature = "postgres")]
 pub use database::{databases, migrate};

@@ -7,21 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::audit::LazyAuditLog;
+use super::store;
 use crate::admin::keyring::{self, KeyringUnavailable};
 use crate::admin::{Action, AuditEntry, AuditLog as _, AuditUnavailable, Operations, Unlocked};
 use crate::clock::Clock;
 use crate::config::{Config, missing_password};
 use crate::crypto::keyring::{Description, KeyringError};
 use crate::crypto::{Password, Suite};
-use crate::key::Scope;
-use crate::repository::embedded::EmbeddedApiKeyRepository;
-use crate::repository::{ApiKeyReader, ApiKeyRepository};
+use crate::repository::{ApiKeyReader, StoreKind};
 use crate::setting::Invalid;
 use crate::sqlite;
 use crate::token::InvalidPrefix;
-
-/// The embedded store's collection; sealed into every record of it.
-pub(super) const COLLECTION: &str = "api_keys";
+use crate::usage::config::Sink;
 
 /// Why the stores, or the keyring in them, cannot be worked with.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +49,11 @@ pub enum OpenError {
     Database(#[from] crate::database::NotReady),
     #[error("opening the usage database: {0}")]
     Ended(tokio::task::JoinError),
+    #[error("no Firestore is chosen: set GOOGLE_CLOUD_PROJECT_ID")]
+    NoFirestore,
+    #[cfg(feature = "firestore")]
+    #[error("Firestore: {0}")]
+    Credentials(#[from] crate::repository::firestore::CredentialsError),
     #[error("there is no key store at {} (data.dir): `cypheron-edge keyring init` makes one", .0.display())]
     NoStore(PathBuf),
     #[error("{} (data.dir) cannot be reached: {source}", .path.display())]
@@ -65,6 +67,7 @@ impl OpenError {
     pub const fn is_configuration(&self) -> bool {
         match self {
             Self::Password(_)
+            | Self::NoFirestore
             | Self::NoStore(_)
             | Self::Unreachable { .. }
             | Self::Directory { .. }
@@ -73,6 +76,8 @@ impl OpenError {
                 true
             }
             Self::Keyring { cause, .. } => is_of_the_wrong_keyring(cause),
+            #[cfg(feature = "firestore")]
+            Self::Credentials(_) => true,
             #[cfg(feature = "postgres")]
             Self::NoPostgres | Self::Server(_) => true,
             #[cfg(feature = "postgres")]
@@ -112,7 +117,8 @@ pub async fn operations(
     clock: &Clock,
     need: Need,
 ) -> Result<Operations, OpenError> {
-    let repository = existing(config, clock).await?;
+    let repository = store::existing(config, clock).await?;
+    store::tidy(config, clock).await;
     let unlocked = match need {
         Need::Open => Some(unlock(config, &*repository).await?),
         Need::OpenIfPossible if config.password.is_some() || config.password_problem.is_some() => {
@@ -127,7 +133,7 @@ pub async fn operations(
         audit: Arc::new(audit_log(config, clock)),
         repository,
         unlocked,
-        scope: scope(),
+        scope: store::scope(config),
         format: config.auth.format()?,
         actor: actor(),
         clock: clock.clone(),
@@ -140,10 +146,13 @@ pub async fn init_keyring(
     clock: &Clock,
     suite: Suite,
 ) -> Result<Description, OpenError> {
-    make_directory(&config.data.dir)?;
-    let repository = EmbeddedApiKeyRepository::open(&file(config), clock.clone())?;
+    if config.keys.store == Some(StoreKind::Embedded) || config.usage.sink == Some(Sink::Sqlite) {
+        make_directory(&config.data.dir)?;
+    }
+    let repository = store::opened(config, clock)?;
     let password = password(config)?;
-    let made = keyring::init(&repository, COLLECTION, password, suite, clock.wall())
+    let collection = store::collection(config);
+    let made = keyring::init(&*repository, &collection, password, suite, clock.wall())
         .await
         .map_err(|cause| of_keyring(config, cause))?;
     let entry = AuditEntry {
@@ -152,7 +161,7 @@ pub async fn init_keyring(
         action: Action::KeyringInit,
         key_id: None,
         revision: None,
-        detail: COLLECTION.to_owned(),
+        detail: collection,
     };
     audit_log(config, clock).record(entry).await?;
     Ok(made.describe())
@@ -160,7 +169,7 @@ pub async fn init_keyring(
 
 /// Whether there is a store that has a keyring.
 pub(super) async fn has_keyring(config: &Config, clock: &Clock) -> Result<bool, OpenError> {
-    match existing(config, clock).await {
+    match store::existing(config, clock).await {
         Ok(_) => Ok(true),
         Err(
             OpenError::NoStore(_)
@@ -175,19 +184,10 @@ pub(super) async fn has_keyring(config: &Config, clock: &Clock) -> Result<bool, 
 
 /// What the keyring says of itself.
 pub async fn describe_keyring(config: &Config, clock: &Clock) -> Result<Description, OpenError> {
-    let repository = existing(config, clock).await?;
-    keyring::describe(&*repository, COLLECTION)
+    let repository = store::existing(config, clock).await?;
+    keyring::describe(&*repository, &store::collection(config))
         .await
         .map_err(|cause| of_keyring(config, cause))
-}
-
-/// Where records live, for what they are sealed with.
-pub(super) fn scope() -> Scope {
-    Scope {
-        project: String::new(),
-        database: "embedded".to_owned(),
-        collection: COLLECTION.to_owned(),
-    }
 }
 
 /// `None` when there is no such file. One that cannot be looked at may well be
@@ -203,31 +203,17 @@ pub(super) fn reachable(file: &Path) -> Result<Option<()>, OpenError> {
     }
 }
 
-/// A store that is there: only making a keyring makes one.
-pub(super) async fn existing(
-    config: &Config,
-    clock: &Clock,
-) -> Result<Arc<dyn ApiKeyRepository>, OpenError> {
-    let file = file(config);
-    reachable(&file)?.ok_or_else(|| OpenError::NoStore(file.clone()))?;
-    let repository = EmbeddedApiKeyRepository::open(&file, clock.clone())?;
-    // A missing keyring is the first thing to know about a store.
-    keyring::describe(&repository, COLLECTION)
-        .await
-        .map_err(|cause| of_keyring(config, cause))?;
-    Ok(Arc::new(repository))
-}
-
 pub(super) async fn unlock(
     config: &Config,
     repository: &dyn ApiKeyReader,
 ) -> Result<Unlocked, OpenError> {
-    let keyring = keyring::load(repository, COLLECTION, password(config)?)
+    let collection = store::collection(config);
+    let keyring = keyring::load(repository, &collection, password(config)?)
         .await
         .map_err(|cause| of_keyring(config, cause))?;
     Unlocked::new(&keyring).ok_or_else(|| {
         let unusable = KeyringUnavailable::Unusable {
-            collection: COLLECTION.to_owned(),
+            collection: collection.clone(),
             cause: KeyringError::Damaged("it has no keys for tokens"),
         };
         of_keyring(config, unusable)
@@ -235,8 +221,8 @@ pub(super) async fn unlock(
 }
 
 /// Says which store it is about.
-fn of_keyring(config: &Config, cause: KeyringUnavailable) -> OpenError {
-    let store = file(config).display().to_string();
+pub(super) fn of_keyring(config: &Config, cause: KeyringUnavailable) -> OpenError {
+    let store = store::place(config);
     OpenError::Keyring { store, cause }
 }
 
@@ -246,10 +232,6 @@ pub(super) fn password(config: &Config) -> Result<Password, OpenError> {
         let problem = config.password_problem.clone();
         OpenError::Password(problem.unwrap_or_else(missing_password))
     })
-}
-
-fn file(config: &Config) -> PathBuf {
-    config.data.dir.join("keys.db")
 }
 
 /// Readable by its owner only: what is in it is worth as much as the keys.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::edge::{Edge, Sockets};
 use super::error::ServeError;
 use super::operations::{self, Need};
-use super::serve::{Signals, Wanted};
+use super::serve::Signals;
 use crate::admin::{HealthConfig, KeyRef, NewKey};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PASSWORD_FILE, Purpose};
@@ -72,7 +72,7 @@ pub fn quickstart(
             token,
         })?;
 
-        while let Wanted::Reload = signals.next().await {}
+        signals.stop().await;
         edge.drain();
         edge.ended().await
     })

@@ -22,7 +22,11 @@ pub fn serve(
         let mut signals = Signals::listen()?;
         let data = DataDir::claim(&config.data.dir, take_over)?;
         let sockets = Sockets::bind(&config.server, &config.health)?;
-        let edge = Edge::start(config, Clock::system(), metrics, data, sockets).await?;
+        let edge = tokio::select! {
+            edge = Edge::start(config, Clock::system(), metrics, data, sockets) => edge?,
+            // It may wait for long.
+            () = signals.stop() => return Ok(()),
+        };
         while let Wanted::Reload = signals.next().await {
             match reload().and_then(|next| edge.reload(&next).map(|()| next)) {
                 Ok(next) => {
@@ -65,6 +69,10 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
         })
+    }
+
+    pub(super) async fn stop(&mut self) {
+        while let Wanted::Reload = self.next().await {}
     }
 
     pub(super) async fn next(&mut self) -> Wanted {

@@ -1,6 +1,8 @@
 //! What no section can know alone.
 
 use super::{Config, Purpose, schema};
+#[cfg(feature = "firestore")]
+use crate::repository::{self, StoreKind};
 use crate::route::RouteTable;
 use crate::setting::Invalid;
 
@@ -22,6 +24,16 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
         && let Err(error) = server.check(config.database.login)
     {
         found.push(Invalid::new("PostgreSQL", error.to_string()));
+    }
+    #[cfg(feature = "firestore")]
+    if config.keys.store == Some(StoreKind::Firestore)
+        && let Some(firestore) = &config.firestore
+        && let Err(error) = repository::firestore::check_credentials(firestore)
+    {
+        found.push(Invalid::new(
+            super::firestore::CREDENTIALS,
+            error.to_string(),
+        ));
     }
     match RouteTable::from_config(&config.routes) {
         Ok(_) => {}

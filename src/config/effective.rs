@@ -5,8 +5,9 @@ use std::fmt;
 
 use toml::{Table, Value};
 
+use super::Config;
 use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
-use crate::database::Server;
+use crate::repository::{FirestoreConfig, StoreKind};
 
 /// The configuration in effect. It prints as TOML, with secrets redacted.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +54,7 @@ impl Effective {
         &mut self,
         environment: &dyn Environment,
         overrides: &BTreeMap<String, String>,
-        postgres: Option<&Server>,
+        config: Option<&Config>,
     ) {
         for (key, variable) in overrides {
             self.notes.push(format!("{key} is set by {variable}"));
@@ -63,10 +64,15 @@ impl Effective {
                 self.notes.push(format!("{name} = [redacted]"));
             }
         }
-        for name in FIRESTORE.set(environment) {
-            self.notes.push(format!("{name} is set, and not used"));
+        match config.and_then(firestore) {
+            Some(config) => self.notes.push(format!("Firestore is {config}")),
+            None => {
+                for name in FIRESTORE.set(environment) {
+                    self.notes.push(format!("{name} is set, and not used"));
+                }
+            }
         }
-        match postgres {
+        match config.and_then(|config| config.postgres.as_ref()) {
             Some(server) => self.notes.push(format!("PostgreSQL is {server}")),
             None => {
                 for name in POSTGRESQL.set(environment) {
@@ -75,6 +81,12 @@ impl Effective {
             }
         }
     }
+}
+
+/// Of an edge whose records are there.
+fn firestore(config: &Config) -> Option<&FirestoreConfig> {
+    let used = config.keys.store == Some(StoreKind::Firestore);
+    config.firestore.as_ref().filter(|_| used)
 }
 
 fn overlay(settings: &mut Table, over: &Table) {

@@ -125,11 +125,8 @@ pub(super) const FIRESTORE: Unavailable = Unavailable {
     name: "Firestore",
     feature: "firestore",
     chosen_by: &["GOOGLE_CLOUD_PROJECT_ID", "FIRESTORE_EMULATOR_HOST"],
-    refined_by: &[
-        "FIRESTORE_COLLECTION",
-        "FIRESTORE_DATABASE",
-        "GOOGLE_APPLICATION_CREDENTIALS",
-    ],
+    // Not GOOGLE_APPLICATION_CREDENTIALS, which others may be meant by.
+    refined_by: &["FIRESTORE_COLLECTION", "FIRESTORE_DATABASE"],
     instead: "store = \"embedded\" under [keys]",
 };
 

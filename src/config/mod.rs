@@ -8,6 +8,7 @@
 mod checks;
 mod effective;
 mod environment;
+mod firestore;
 mod layers;
 mod postgres;
 mod reader;
@@ -28,6 +29,7 @@ use crate::crypto::Password;
 use crate::database::Server;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
+use crate::repository::FirestoreConfig;
 use crate::route::RouteConfig;
 use crate::setting::Invalid;
 use crate::{database, directory, limiter, repository, server, telemetry, usage};
@@ -58,6 +60,8 @@ pub struct Config {
     pub limiter: limiter::Config,
     pub usage: usage::Config,
     pub database: database::Config,
+    /// Where Firestore is, when the environment chooses it.
+    pub firestore: Option<FirestoreConfig>,
     /// Where PostgreSQL is, when the environment chooses it.
     pub postgres: Option<Server>,
     pub upstreams: BTreeMap<String, UpstreamConfig>,
@@ -130,6 +134,7 @@ impl Config {
             ("health", self.health != next.health),
             ("auth", self.auth != next.auth),
             ("keys", self.keys != next.keys),
+            ("Firestore", self.firestore != next.firestore),
             ("directory", self.directory != next.directory),
             (
                 "limiter.max_keys",

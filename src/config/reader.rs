@@ -10,14 +10,12 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 use zeroize::Zeroizing;
 
-#[cfg(not(feature = "postgres"))]
-use super::environment::POSTGRESQL;
-use super::environment::{self, Environment, FIRESTORE};
+use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
     Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, checks,
-    missing_password, postgres, section,
+    firestore, missing_password, postgres, section,
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
@@ -49,8 +47,7 @@ pub(super) fn compose(
         mut effective,
         ..
     } = reader;
-    let postgres = config.as_ref().and_then(|config| config.postgres.as_ref());
-    effective.note_variables(environment, &variables, postgres);
+    effective.note_variables(environment, &variables, config.as_ref());
     for invalid in &mut found {
         if let Some(variable) = variables.get(&invalid.key) {
             invalid.problem = format!("{} (set by {variable})", invalid.problem);
@@ -70,9 +67,12 @@ fn apply_environment(
 ) {
     written.override_from(environment, found);
     apply_port(written, environment, found);
-    FIRESTORE.refuse(environment, found);
-    #[cfg(not(feature = "postgres"))]
-    POSTGRESQL.refuse(environment, found);
+    if cfg!(not(feature = "firestore")) {
+        FIRESTORE.refuse(environment, found);
+    }
+    if cfg!(not(feature = "postgres")) {
+        POSTGRESQL.refuse(environment, found);
+    }
 }
 
 /// A platform that sets `PORT` expects traffic there, whatever the file says;
@@ -124,7 +124,11 @@ impl Reader<'_> {
         // Any address will do: whether it is free is seen when it is taken.
         let health = self.section("health", |_: &HealthConfig, _, _| {});
         let auth = self.section("auth", auth::Config::problems);
-        let keys = self.section("keys", repository::Config::problems);
+        let mut keys = self.section("keys", |_: &repository::Config, _, _| {});
+        let firestore = firestore::chosen(self.environment, &mut self.found);
+        if let Some(keys) = &mut keys {
+            keys.choose_store(firestore.is_some(), "keys", &mut self.found);
+        }
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let mut usage = self.section("usage", usage::Config::problems);
@@ -156,6 +160,7 @@ impl Reader<'_> {
             limiter: limiter?,
             usage: usage?,
             database: database?,
+            firestore,
             postgres,
             upstreams,
             routes,

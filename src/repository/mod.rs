@@ -8,9 +8,11 @@
 mod config;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "firestore")]
+pub mod firestore;
 pub mod guarded;
 
-pub use config::{Config, StoreKind};
+pub use config::{Config, FirestoreConfig, StoreKind};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;

@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::setting::Invalid;
 
+/// They log each failed call, which whoever made it says better; unless the
+/// level names them.
+const QUIET: &str = "firestore=off,gcloud_sdk=off";
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,7 +66,7 @@ impl Config {
         {
             return Err("it is unknown".to_owned());
         }
-        EnvFilter::try_new(&self.level).map_err(|error| error.to_string())
+        EnvFilter::try_new(format!("{QUIET},{}", self.level)).map_err(|error| error.to_string())
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod environment;
 mod file;
+#[cfg(feature = "firestore")]
+mod firestore;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod reference;

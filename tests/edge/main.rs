@@ -14,6 +14,12 @@ mod crash;
 mod drain;
 #[cfg(feature = "postgres")]
 mod faults;
+#[cfg(feature = "firestore")]
+mod firestore;
+#[cfg(feature = "firestore")]
+#[expect(dead_code, reason = "the tests of the store itself use the rest")]
+#[path = "../firestore/emulator.rs"]
+mod firestore_emulator;
 mod flood;
 mod herd;
 mod issue;

@@ -53,6 +53,17 @@ impl Deployment {
         settings: &str,
         environment: impl Into<Vec<(&'static str, String)>>,
     ) -> Self {
+        let deployment = Self::without_keyring(upstream, settings, environment);
+        deployment.ok(&["keyring", "init"]);
+        deployment
+    }
+
+    /// As [`in_environment`](Self::in_environment), with nothing made yet.
+    pub fn without_keyring(
+        upstream: SocketAddr,
+        settings: &str,
+        environment: impl Into<Vec<(&'static str, String)>>,
+    ) -> Self {
         let deployment = Self {
             directory: tempfile::tempdir().unwrap(),
             traffic: free_address(),
@@ -60,7 +71,6 @@ impl Deployment {
             environment: environment.into(),
         };
         deployment.configure(upstream, settings);
-        deployment.ok(&["keyring", "init"]);
         deployment
     }
 
@@ -70,9 +80,6 @@ impl Deployment {
             r#"
 [data]
 dir = "{data}"
-
-[keys]
-store = "embedded"
 
 [server]
 listen = "{traffic}"
@@ -94,13 +101,14 @@ upstream = "app"
             data = self.data().display(),
             traffic = self.traffic,
             health = self.health,
-            settings = if settings.contains("[usage]") {
-                settings.to_owned()
-            } else {
-                format!("[usage]\nsink = \"sqlite\"\n{settings}")
-            },
+            settings = with_defaults(settings),
         );
         fs::write(self.config(), text).unwrap();
+    }
+
+    /// For a process's standard error.
+    pub fn log_file(&self) -> fs::File {
+        fs::File::create(self.log()).unwrap()
     }
 
     pub fn config(&self) -> PathBuf {
@@ -152,7 +160,7 @@ upstream = "app"
             .command(&["serve"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(self.log()).unwrap())
+            .stderr(self.log_file())
             .spawn()
             .unwrap();
         let mut edge = Edge { child };
@@ -192,7 +200,27 @@ upstream = "app"
     }
 }
 
+/// The stores of this machine, unless others are written.
+fn with_defaults(settings: &str) -> String {
+    let mut text = settings.to_owned();
+    for (section, default) in [
+        ("[usage]", "sink = \"sqlite\""),
+        ("[keys]", "store = \"embedded\""),
+    ] {
+        if !settings.contains(section) {
+            text = format!("{section}\n{default}\n{text}");
+        }
+    }
+    text
+}
+
 impl Edge {
+    /// A process that was started otherwise.
+    #[cfg(feature = "firestore")]
+    pub const fn of(child: Child) -> Self {
+        Self { child }
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let id = i32::try_from(self.child.id()).unwrap();
         let process = rustix::process::Pid::from_raw(id).unwrap();

@@ -9,6 +9,7 @@ pub use server::serve_health;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use http::StatusCode;
 use serde_json::json;
@@ -21,7 +22,7 @@ type Check = Box<dyn Fn() -> bool + Send + Sync>;
 pub struct Health {
     keyring_open: AtomicBool,
     draining: AtomicBool,
-    parts: Vec<(&'static str, Check)>,
+    parts: RwLock<Vec<(&'static str, Check)>>,
 }
 
 impl Health {
@@ -32,12 +33,19 @@ impl Health {
     /// A part that is named as degraded for as long as `works` says no. It is
     /// asked at each probe, and must not block.
     pub fn with_part(
-        mut self,
+        self,
         name: &'static str,
         works: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.parts.push((name, Box::new(works)));
+        self.add_part(name, works);
         self
+    }
+
+    /// As [`with_part`](Self::with_part), of what starts while probes are
+    /// answered already.
+    pub fn add_part(&self, name: &'static str, works: impl Fn() -> bool + Send + Sync + 'static) {
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        parts.push((name, Box::new(works)));
     }
 
     pub fn keyring_opened(&self) {
@@ -50,8 +58,8 @@ impl Health {
 
     /// The answer to `/readyz`.
     pub fn readiness(&self) -> (StatusCode, String) {
-        let degraded: Vec<_> = self
-            .parts
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let degraded: Vec<_> = parts
             .iter()
             .filter_map(|(name, works)| (!works()).then_some(*name))
             .collect();

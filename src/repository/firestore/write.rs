@@ -1,0 +1,239 @@
+//! What is written to the collection.
+//!
+//! An update and a deletion read the document, judge its revision, and commit
+//! on the condition that the document was not written since (`update_time`).
+//! That is as strict as a transaction, in two round trips instead of four, and
+//! takes no lock that somebody who died could hold; when the condition fails,
+//! it is read and judged again. A creation has to see that nobody has its id,
+//! which no condition on one document says, and is a transaction.
+
+use std::time::Duration;
+
+use firestore::errors::FirestoreError;
+use firestore::gcloud_sdk::google::firestore::v1::document_transform::FieldTransform;
+use firestore::gcloud_sdk::google::firestore::v1::document_transform::field_transform::{
+    ServerValue, TransformType,
+};
+use firestore::gcloud_sdk::google::firestore::v1::precondition::ConditionType;
+use firestore::gcloud_sdk::google::firestore::v1::write::Operation;
+use firestore::gcloud_sdk::google::firestore::v1::{Document, DocumentMask, Precondition, Write};
+use firestore::{
+    FirestoreConsistencySelector, FirestoreDb, FirestoreResult, FirestoreTransaction,
+    FirestoreTransactionData, FirestoreTransactionOps, FirestoreValue,
+};
+
+use super::connection::Connection;
+use super::document::{self, Fields};
+use super::error::{is_overtaken, unavailable};
+use super::read;
+use crate::clock::Timestamp;
+use crate::key::ApiKey;
+use crate::repository::{RepositoryError, Result};
+use crate::token::KeyHash;
+
+/// How long a deletion is remembered: far longer than any edge can be cut off
+/// and still serve from its cache.
+const TOMBSTONES_KEPT: Duration = Duration::from_hours(30 * 24);
+
+/// Below the 500 writes that one commit may hold.
+const PURGED_AT_ONCE: u32 = 300;
+
+/// How often somebody else may be faster before it is given up.
+const ATTEMPTS: usize = 8;
+
+pub(super) async fn create(connection: &Connection, key: &ApiKey, sealed: &[u8]) -> Result<()> {
+    let mut fields = document::policy(key, sealed);
+    fields.extend(document::bookkeeping(key));
+    let client = connection.current().await?;
+    let mut attempt = 1;
+    loop {
+        let outcome = try_create(connection, &client, key, fields.clone()).await;
+        if let Some(answer) = judged(connection, outcome, attempt) {
+            return answer;
+        }
+        attempt += 1;
+    }
+}
+
+async fn try_create(
+    connection: &Connection,
+    client: &FirestoreDb,
+    key: &ApiKey,
+    fields: Fields,
+) -> FirestoreResult<Result<()>> {
+    let hash = key.key_hash.to_string();
+    let mut transaction = client.begin_transaction().await?;
+    let reading = client.clone_with_consistency_selector(
+        FirestoreConsistencySelector::Transaction(transaction.transaction_id().clone()),
+    );
+    let taken = async {
+        let here = read::get(&reading, connection.collection(), &hash).await?;
+        let elsewhere = read::with_id(&reading, connection, key.id).await?;
+        Ok(here.is_some() || !elsewhere.is_empty())
+    };
+    let taken: FirestoreResult<bool> = taken.await;
+    if !matches!(taken, Ok(false)) {
+        // Its locks end with it; if that fails, with its time.
+        transaction.rollback().await.ok();
+        return taken.map(|_| Err(RepositoryError::Exists));
+    }
+    transaction.add(Commit(Write {
+        current_document: condition(ConditionType::Exists(false)),
+        ..set(&read::path(client, connection.collection(), &hash), fields)
+    }))?;
+    transaction.commit().await.map(|_| Ok(()))
+}
+
+pub(super) async fn update(
+    connection: &Connection,
+    key: &ApiKey,
+    sealed: &[u8],
+    expected: u64,
+) -> Result<()> {
+    let fields = document::policy(key, sealed);
+    replace(connection, &key.key_hash, expected, |record| Write {
+        // Bookkeeping is left alone.
+        update_mask: Some(DocumentMask {
+            field_paths: fields.keys().cloned().collect(),
+        }),
+        ..set(&record.name, fields.clone())
+    })
+    .await
+}
+
+pub(super) async fn delete(connection: &Connection, hash: &KeyHash, expected: u64) -> Result<()> {
+    replace(connection, hash, expected, |record| {
+        let left = document::tombstone(record, hash, expected.saturating_add(1));
+        let mut write = set(&record.name, left);
+        write.update_transforms.push(now(document::DELETED_AT));
+        write
+    })
+    .await
+}
+
+/// Writes what `write` makes of the record at `hash`, when that has revision
+/// `expected`.
+async fn replace(
+    connection: &Connection,
+    hash: &KeyHash,
+    expected: u64,
+    write: impl Fn(&Document) -> Write,
+) -> Result<()> {
+    let hash = hash.to_string();
+    let client = connection.current().await?;
+    let mut attempt = 1;
+    loop {
+        let found = read::get(&client, connection.collection(), &hash).await;
+        let found = found.map_err(|error| unavailable(connection, &error))?;
+        let record = found.filter(|found| !document::is_tombstone(found));
+        let record = record.ok_or(RepositoryError::NotFound)?;
+        let found = document::revision(&record).map_err(RepositoryError::Damaged)?;
+        if found != expected {
+            return Err(RepositoryError::Conflict { expected, found });
+        }
+        let write = Write {
+            current_document: unchanged(&record),
+            ..write(&record)
+        };
+        let outcome = commit(&client, vec![write]).await.map(Ok);
+        if let Some(answer) = judged(connection, outcome, attempt) {
+            return answer;
+        }
+        attempt += 1;
+    }
+}
+
+/// The answer of an attempt; `None` when somebody else was faster, and it is to
+/// be tried again.
+fn judged(
+    connection: &Connection,
+    outcome: FirestoreResult<Result<()>>,
+    attempt: usize,
+) -> Option<Result<()>> {
+    match outcome {
+        Ok(answer) => Some(answer),
+        Err(error) if is_overtaken(&error) && attempt < ATTEMPTS => None,
+        Err(error) => Some(Err(unavailable(connection, &error))),
+    }
+}
+
+/// Writes all or nothing.
+pub(super) async fn commit(client: &FirestoreDb, writes: Vec<Write>) -> FirestoreResult<()> {
+    // A commit without a transaction's id is a transaction of its own.
+    let data = FirestoreTransactionData::new(
+        Vec::new(),
+        client.get_documents_path().clone(),
+        tracing::Span::none(),
+        writes,
+    );
+    let committed = FirestoreTransaction::from_data(client, data).commit().await;
+    committed.map(drop)
+}
+
+/// Sets a document, and `updated_at` to the server's time.
+pub(super) fn set(path: &str, fields: Fields) -> Write {
+    Write {
+        operation: Some(Operation::Update(Document {
+            name: path.to_owned(),
+            fields,
+            ..Document::default()
+        })),
+        update_transforms: vec![now(document::UPDATED_AT)],
+        ..Write::default()
+    }
+}
+
+fn now(field: &str) -> FieldTransform {
+    FieldTransform {
+        field_path: field.to_owned(),
+        transform_type: Some(TransformType::SetToServerValue(
+            ServerValue::RequestTime.into(),
+        )),
+    }
+}
+
+/// Only while the document is the one that was read.
+pub(super) fn unchanged(read: &Document) -> Option<Precondition> {
+    condition(ConditionType::UpdateTime(read.update_time?))
+}
+
+pub(super) const fn condition(condition: ConditionType) -> Option<Precondition> {
+    Some(Precondition {
+        condition_type: Some(condition),
+    })
+}
+
+/// A write that needs no conversion.
+struct Commit(Write);
+
+impl TryFrom<Commit> for Write {
+    type Error = FirestoreError;
+
+    fn try_from(Commit(write): Commit) -> FirestoreResult<Self> {
+        Ok(write)
+    }
+}
+
+/// Forgets the oldest of the deletions that no edge can have missed any more.
+pub(super) async fn purge_tombstones(connection: &Connection, now: Timestamp) -> Result<usize> {
+    let before = document::time(now.saturating_sub(TOMBSTONES_KEPT));
+    let before = FirestoreValue::from(before);
+    let client = connection.current().await?;
+    let query = read::all(&client, connection)
+        .filter(|of| of.field(document::DELETED_AT).less_than(before.clone()))
+        .limit(PURGED_AT_ONCE);
+    let purge = async {
+        let old = query.query().await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let writes = old.iter().map(|tombstone| Write {
+            operation: Some(Operation::Delete(tombstone.name.clone())),
+            current_document: unchanged(tombstone),
+            ..Write::default()
+        });
+        commit(&client, writes.collect()).await?;
+        Ok(old.len())
+    };
+    purge.await.map_err(|error| unavailable(connection, &error))
+}

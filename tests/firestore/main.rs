@@ -1,0 +1,16 @@
+//! Everything over a real Firestore emulator, which the tests start themselves.
+
+#![cfg(feature = "firestore")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod contract;
+mod credentials;
+mod documents;
+mod emulator;
+mod operators;
+#[path = "../repository_contract/mod.rs"]
+mod repository_contract;
