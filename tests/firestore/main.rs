@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod connection;
 mod contract;
 mod credentials;
 mod documents;

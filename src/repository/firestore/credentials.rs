@@ -366,6 +366,12 @@ impl fmt::Display for Account {
     }
 }
 
+/// What every file of credentials says first.
+#[derive(serde::Deserialize)]
+struct Kind {
+    r#type: String,
+}
+
 fn service_account(path: &Path) -> Result<CustomServiceAccount, CredentialsError> {
     let wrong = |why: String| CredentialsError::File {
         path: path.display().to_string(),
@@ -373,10 +379,6 @@ fn service_account(path: &Path) -> Result<CustomServiceAccount, CredentialsError
     };
     let text = std::fs::read_to_string(path);
     let text = zeroize::Zeroizing::new(text.map_err(|error| wrong(error.to_string()))?);
-    #[derive(serde::Deserialize)]
-    struct Kind {
-        r#type: String,
-    }
     match serde_json::from_str::<Kind>(&text) {
         Ok(Kind { r#type }) if r#type == "service_account" => {}
         Ok(Kind { r#type }) => return Err(wrong(format!("it is of type `{type}`"))),

@@ -193,14 +193,12 @@ impl<'a> Reader<'a> {
 
     fn damaged(&self, field: &str, why: impl Display) -> String {
         let id = self.document.fields.get(ID);
-        match id.and_then(|id| id.value_type.as_ref()) {
-            Some(ValueType::StringValue(id)) => format!("record {id}, field `{field}`: {why}"),
-            // As much of its name as tells it apart.
-            _ => {
-                let name: String = name(self.document).chars().take(8).collect();
-                format!("record without id at {name}..., field `{field}`: {why}")
-            }
+        if let Some(ValueType::StringValue(id)) = id.and_then(|id| id.value_type.as_ref()) {
+            return format!("record {id}, field `{field}`: {why}");
         }
+        // As much of its name as tells it apart.
+        let name: String = name(self.document).chars().take(8).collect();
+        format!("record without id at {name}..., field `{field}`: {why}")
     }
 
     fn get(&self, field: &str) -> Result<&'a ValueType, String> {

@@ -41,7 +41,7 @@ pub(super) async fn put(
 ) -> Result<()> {
     let (unless, overtaken) = match replaces {
         None => (
-            condition(ConditionType::Exists(false)),
+            Some(condition(ConditionType::Exists(false))),
             RepositoryError::Exists,
         ),
         Some(replaces) => {

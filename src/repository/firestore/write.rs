@@ -78,7 +78,7 @@ async fn try_create(
         return taken.map(|_| Err(RepositoryError::Exists));
     }
     transaction.add(Commit(Write {
-        current_document: condition(ConditionType::Exists(false)),
+        current_document: Some(condition(ConditionType::Exists(false))),
         ..set(&read::path(client, connection.collection(), &hash), fields)
     }))?;
     transaction.commit().await.map(|_| Ok(()))
@@ -194,13 +194,13 @@ fn now(field: &str) -> FieldTransform {
 
 /// Only while the document is the one that was read.
 pub(super) fn unchanged(read: &Document) -> Option<Precondition> {
-    condition(ConditionType::UpdateTime(read.update_time?))
+    Some(condition(ConditionType::UpdateTime(read.update_time?)))
 }
 
-pub(super) const fn condition(condition: ConditionType) -> Option<Precondition> {
-    Some(Precondition {
+pub(super) const fn condition(condition: ConditionType) -> Precondition {
+    Precondition {
         condition_type: Some(condition),
-    })
+    }
 }
 
 /// A write that needs no conversion.
