@@ -239,6 +239,23 @@ async fn a_running_edge_is_told_of_what_was_put_back_and_keeps_refusing() {
     feed.abort();
 }
 
+#[tokio::test]
+async fn a_revision_that_was_raised_and_is_put_right_again_does_no_harm() {
+    let desk = Desk::new();
+    let created = desk.created("checkout").await;
+    let (hash, token) = (created.key.key_hash, created.token.expose());
+    let edge = Edge::over(&desk);
+    let directory = edge.directory.clone();
+    let feed = tokio::spawn(async move { directory.follow().await });
+    until(|| async { edge.directory.is_connected() }).await;
+    assert!(edge.judge(hash, token).await.is_ok());
+    desk.by_hand("UPDATE api_keys SET revision = revision + 1000000");
+    until(|| async { edge.judge(hash, token).await == Err(Refusal::KeyTampered) }).await;
+    desk.by_hand("UPDATE api_keys SET revision = revision - 1000000");
+    until(|| async { edge.judge(hash, token).await.is_ok() }).await;
+    feed.abort();
+}
+
 /// Puts the whole record back as it was, revision and envelope and all.
 fn put_back(desk: &Desk) {
     desk.by_hand(
