@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use firestore::errors::FirestoreError;
 use firestore::{FirestoreDb, FirestoreDbOptions};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use super::credentials::{Credentials, CredentialsError, Emulated};
@@ -26,6 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 const PRODUCTION: &str = "https://firestore.googleapis.com";
+const PRODUCTION_ADDRESS: &str = "firestore.googleapis.com:443";
 
 /// A connection to one Firestore collection. Cheap to clone; clones share it.
 #[derive(Clone)]
@@ -155,10 +158,27 @@ impl Connection {
                 FirestoreDb::with_options_auth(options, credentials.for_client()).await
             }
         };
-        client.map_err(|error| {
-            let why = error::cause(&error);
-            RepositoryError::Unavailable(format!("no connection to {}: {why}", self.place()))
-        })
+        match client {
+            Ok(client) => Ok(client),
+            Err(error) => {
+                let why = self.why_not(&error).await;
+                let text = format!("no connection to {}: {why}", self.place());
+                Err(RepositoryError::Unavailable(text))
+            }
+        }
+    }
+
+    /// Why there is no connection. The client says `transport error`, whatever
+    /// it is, so one more is tried.
+    async fn why_not(&self, error: &FirestoreError) -> String {
+        let address = match &self.0.config.emulator {
+            Some(address) => address.as_str(),
+            None => PRODUCTION_ADDRESS,
+        };
+        match TcpStream::connect(address).await {
+            Ok(_) => error::cause(error),
+            Err(error) => error.to_string(),
+        }
     }
 
     fn place(&self) -> String {

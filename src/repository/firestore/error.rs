@@ -70,13 +70,7 @@ pub(super) fn cause(error: &FirestoreError) -> String {
         FirestoreError::NetworkError(error) => error.message.clone(),
         other => other.to_string(),
     };
-    // `code: '..', message: "..", source: ..`, as tonic prints a status.
-    let message = details
-        .split_once("message: \"")
-        .map_or(&*details, |(_, rest)| {
-            rest.split("\", ").next().unwrap_or(rest)
-        });
-    let message = message.trim_end_matches('"');
+    let message = message(&details);
     let mut short = String::with_capacity(message.len().min(MAX_CAUSE));
     for character in message.chars().take(MAX_CAUSE) {
         short.push(if character.is_control() {
@@ -90,4 +84,113 @@ pub(super) fn cause(error: &FirestoreError) -> String {
         let _ = write!(short, "...");
     }
     short
+}
+
+/// Of a status as tonic prints one: `code: '..', message: "..", source: ..`. Of
+/// a connection that failed the message is always the same, and the cause is the
+/// innermost one of the source.
+fn message(details: &str) -> String {
+    let quoted = |(_, rest): (_, &str)| rest.split("\", ").next().unwrap_or(rest).to_owned();
+    let outer = details.split_once("message: \"").map(quoted);
+    let inner = details.rsplit_once("message: \"").map(quoted);
+    let end = |c: char| matches!(c, '"' | '}' | ')' | ' ');
+    match (outer, inner) {
+        (Some(outer), Some(inner)) if outer == "transport error" && inner != outer => {
+            format!("{outer}: {}", inner.trim_end_matches(end))
+        }
+        (Some(outer), _) => outer.trim_end_matches('"').to_owned(),
+        _ => details.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firestore::gcloud_sdk::tonic::{Code, Status};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::repository::FirestoreConfig;
+
+    fn told(code: Code, message: &str) -> RepositoryError {
+        let config = FirestoreConfig {
+            emulator: Some("127.0.0.1:1".to_owned()),
+            ..FirestoreConfig::new("a-project")
+        };
+        let connection = Connection::new(config, Clock::system()).unwrap();
+        unavailable(
+            &connection,
+            &FirestoreError::from(Status::new(code, message)),
+        )
+    }
+
+    #[test]
+    fn what_does_not_pass_is_told_with_what_would_mend_it() {
+        for (code, message, told_of) in [
+            (
+                Code::PermissionDenied,
+                "Missing permissions.",
+                "`roles/datastore.viewer` in project a-project",
+            ),
+            (
+                Code::PermissionDenied,
+                "Missing permissions.",
+                "(Missing permissions.)",
+            ),
+            (
+                Code::Unauthenticated,
+                "Invalid token.",
+                "access token (Invalid token.)",
+            ),
+            (
+                Code::NotFound,
+                "The database (default) does not exist",
+                "--project=a-project --database='(default)'",
+            ),
+            (
+                Code::FailedPrecondition,
+                "The query requires an index.",
+                "config/firestore.indexes.json",
+            ),
+            (
+                Code::ResourceExhausted,
+                "Quota exceeded.",
+                "quota is used up (Quota exceeded.)",
+            ),
+        ] {
+            let RepositoryError::Refused(text) = told(code, message) else {
+                panic!("{code:?}");
+            };
+            assert!(text.contains(told_of), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_in_one_short_line() {
+        for code in [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Internal,
+            Code::Cancelled,
+        ] {
+            let expected = format!("Firestore: {code:?}: it says so");
+            assert_eq!(
+                told(code, "it says so"),
+                RepositoryError::Unavailable(expected)
+            );
+        }
+        let long = "x".repeat(5000) + "\n";
+        let RepositoryError::Unavailable(text) = told(Code::Unavailable, &long) else {
+            panic!("{long}");
+        };
+        assert!(text.len() < 400 && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn the_innermost_cause_of_a_broken_connection_is_told() {
+        let details = r#"code: 'Unknown error', message: "transport error", source: Some(tonic::transport::Error(Transport, ConnectError(ConnectError("tcp connect error", 127.0.0.1:1, Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }))))"#;
+        assert_eq!(message(details), "transport error: Connection refused");
+        let details =
+            r#"code: 'The operation was cancelled', message: "h2 protocol error", source: None"#;
+        assert_eq!(message(details), "h2 protocol error");
+    }
 }
