@@ -118,6 +118,7 @@ pub async fn operations(
     need: Need,
 ) -> Result<Operations, OpenError> {
     let repository = store::existing(config, clock).await?;
+    #[cfg(feature = "firestore")]
     store::tidy(config, clock).await;
     let unlocked = match need {
         Need::Open => Some(unlock(config, &*repository).await?),

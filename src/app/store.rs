@@ -87,8 +87,8 @@ pub(super) fn opened(
 
 /// Forgets old deletions, as the embedded store does by itself. For operators'
 /// commands: an edge may not write.
+#[cfg(feature = "firestore")]
 pub(super) async fn tidy(config: &Config, clock: &Clock) {
-    #[cfg(feature = "firestore")]
     if let Some(firestore) = firestore(config)
         && let Ok(repository) = FirestoreApiKeyRepository::new(firestore.clone(), clock.clone())
     {
@@ -99,8 +99,6 @@ pub(super) async fn tidy(config: &Config, clock: &Clock) {
             Err(error) => tracing::debug!(%error, "old deletions cannot be forgotten"),
         }
     }
-    #[cfg(not(feature = "firestore"))]
-    let _ = (config, clock);
 }
 
 /// Whether a store that does not answer now may do so soon, without anything

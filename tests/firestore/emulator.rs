@@ -141,7 +141,8 @@ pub(crate) fn free_port() -> u16 {
 fn skip() {
     let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
     let skipped = "SKIPPED: the Firestore emulator is not installed; get it with: gcloud \
-                   components install cloud-firestore-emulator (and Java 11 or later)\n";
+                   components install cloud-firestore-emulator, or with Google's packages: sudo \
+                   apt-get install -y google-cloud-cli-firestore-emulator (and Java 11 or later)\n";
     assert!(!all, "{skipped}");
     // Written so that it is seen even where a test's output is captured.
     std::io::stdout().write_all(skipped.as_bytes()).unwrap();
