@@ -122,7 +122,8 @@ CREATE TABLE public.usage_hourly (
     response_bytes numeric NOT NULL,
     duration_us numeric NOT NULL,
     last_at timestamp with time zone NOT NULL
-);
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.usage_instances (
     instance uuid NOT NULL,

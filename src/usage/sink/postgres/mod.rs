@@ -1,10 +1,18 @@
 //! Usage in PostgreSQL; `db/migrations` is its layout.
 //!
 //! A batch is one transaction: its events go into the partitions of their days,
-//! which are made when they are not there, and what the insert returned, so
-//! only what is new, into the sums. An event that is sent again is found by its
-//! id and time, in quarantine too; batches of one process, which may be sent by
-//! another after it died, follow one another under an advisory lock.
+//! which are made when they are not there, and what is new of them into the
+//! sums. Batches of one process, which may be sent by another after it died,
+//! follow one another under an advisory lock.
+//!
+//! Nearly every batch is new as a whole. It is copied into the table as it is,
+//! and its sums are made here. One that is not, in part or at all, because the
+//! answer to its commit was lost, is told by the primary key: copying fails
+//! then, nothing has happened, and the events are inserted where they are not
+//! there yet, in quarantine neither, the sums made of what that returned.
+//!
+//! Copying costs the server two fifths of inserting, which has to look for each
+//! row before and after, and makes sums of what it hands on.
 //!
 //! What is old or ahead of its time is told by the server's clock: one edge
 //! whose own is wrong neither fills the days of another year nor ends those of
@@ -14,10 +22,12 @@
 mod audit;
 mod batch;
 mod bounds;
+mod copy;
 mod expire;
 mod failed;
 mod refusals;
 mod rows;
+mod sums;
 mod work;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +47,7 @@ use crate::database::{DatabaseManager, Ingest};
 use crate::usage::journal::Batch;
 use crate::usage::refusals::RefusalCount;
 use audit::Audit;
-use batch::{Careful, Days, StoreBatch};
+use batch::{Days, StoreBatch, Way};
 use expire::Expire;
 use failed::Failed;
 use refusals::StoreRefusals;
@@ -105,7 +115,7 @@ impl PostgresSink {
         done
     }
 
-    async fn store(&self, batch: &Batch, how: Careful) -> Result<Stored, Failed> {
+    async fn store(&self, batch: &Batch, way: Way) -> Result<Stored, Failed> {
         let known = self.days().clone();
         let stored = self
             .run(StoreBatch {
@@ -113,7 +123,7 @@ impl PostgresSink {
                 known: &known,
                 retention: self.retention,
                 clock: self.clock.as_ref(),
-                how,
+                way,
             })
             .await;
         match stored {
@@ -137,10 +147,14 @@ impl PostgresSink {
 impl UsageSink for PostgresSink {
     fn store(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Stored, SinkError>> {
         async move {
-            match Self::store(self, &batch, Careful::No).await {
+            match Self::store(self, &batch, Way::Copied).await {
+                Err(failed) if failed.is_of_the_rows() => {}
+                stored => return Ok(stored?),
+            }
+            match Self::store(self, &batch, Way::Inserted).await {
                 Err(failed) if failed.is_of_the_rows() => {
                     tracing::warn!(%failed, "the database refuses usage events: looking for them");
-                    Ok(Self::store(self, &batch, Careful::Yes).await?)
+                    Ok(Self::store(self, &batch, Way::Sifted).await?)
                 }
                 stored => Ok(stored?),
             }
