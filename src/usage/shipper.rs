@@ -19,9 +19,10 @@ use super::sink::{SinkError, Stored, UsageSink};
 use crate::clock::{Clock, Tick};
 use crate::telemetry::metric;
 
-/// Events in one transaction: large enough that its sync is a small part of
-/// the work, small enough to be done within milliseconds.
-const BATCH: usize = 1000;
+/// Events in one transaction, when there are as many: large enough that what it
+/// costs by itself is a small part of the work, small enough to be done within
+/// a fraction of a second.
+const BATCH: usize = 10_000;
 
 /// Between batches while there is little to do; with the time a batch takes,
 /// an event is stored within twice as long.
@@ -216,7 +217,7 @@ impl Shipper {
         self.unacknowledged = None;
         self.told.clone_from(&batch.writers);
         self.measure(&batch);
-        Ok(batch.events.len() >= BATCH)
+        Ok(self.journal.has_more())
     }
 
     /// What cannot be read is left, and looked for again later.
