@@ -20,6 +20,7 @@ mod logs;
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]
 #[path = "../postgres/server.rs"]
 mod postgres_server;
+mod probe;
 mod process;
 mod quickstart;
 mod reload;

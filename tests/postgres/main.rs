@@ -3,6 +3,7 @@
 #![cfg(all(feature = "postgres", feature = "embedded"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod grant;
 mod manager;
 mod migrate;
 mod passwords;

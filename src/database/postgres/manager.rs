@@ -19,6 +19,7 @@ use super::Unavailable;
 use super::connect::{self, Connector, CurrentPassword};
 use super::gateway::Gateway;
 use super::gauges::Gauges;
+use super::grant;
 use super::password::{AccessToken, FixedPassword, Passwords};
 use super::schema::{self, NotReady, SchemaState};
 use super::tls;
@@ -136,6 +137,12 @@ impl DatabaseManager {
         };
         schema::migrate(&mut connection).await?;
         Ok(missing)
+    }
+
+    /// Lets `role` run edges, with no more than that takes. To be called by the
+    /// owner of the tables, after migrating.
+    pub async fn grant(&self, role: &str) -> Result<(), Unavailable> {
+        grant::to(role, &mut *self.queries().await?).await
     }
 
     /// Whether usage can be kept: the server answers and the schema is this
