@@ -54,6 +54,8 @@ pub struct Shipper {
     due: Due,
     pause: Duration,
     state: Arc<AtomicBool>,
+    /// Why the last round failed, if it did.
+    trouble: Option<String>,
     meters: Meters,
 }
 
@@ -125,6 +127,7 @@ impl Shipper {
             due: Due::default(),
             pause: PAUSE,
             state: Arc::default(),
+            trouble: None,
             meters: Meters::register(),
         }
     }
@@ -312,16 +315,20 @@ impl Shipper {
 
     fn note_success(&mut self) {
         self.pause = PAUSE;
+        self.trouble = None;
         if self.state.swap(false, Ordering::Relaxed) {
             tracing::info!("usage is stored again");
         }
     }
 
-    fn note_failure(&self, error: &ShipError) {
+    fn note_failure(&mut self, error: &ShipError) {
         self.meters.failures.increment(1);
         self.measure_backlog();
-        if !self.state.swap(true, Ordering::Relaxed) {
+        self.state.store(true, Ordering::Relaxed);
+        let trouble = error.to_string();
+        if self.trouble.as_ref() != Some(&trouble) {
             tracing::error!(%error, "usage is kept in the journal until it can be stored");
+            self.trouble = Some(trouble);
         }
     }
 }

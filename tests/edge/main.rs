@@ -13,8 +13,12 @@ mod client;
 mod crash;
 mod drain;
 #[cfg(feature = "postgres")]
+mod failover;
+#[cfg(feature = "postgres")]
 mod faults;
 mod flood;
+#[cfg(feature = "postgres")]
+mod killed;
 mod logs;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]
@@ -23,7 +27,13 @@ mod postgres_server;
 mod probe;
 mod process;
 mod quickstart;
+#[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "the tests of the database itself use the rest")]
+#[path = "../postgres/relay.rs"]
+mod relay;
 mod reload;
 mod revocation;
+#[cfg(feature = "postgres")]
+mod scene;
 mod serving;
 mod upstream;

@@ -11,7 +11,7 @@ use super::bounds::{Bounds, Reason, Sorted};
 use super::copy::copy;
 use super::failed::Failed;
 use super::query;
-use super::rows::{Aside, Rows, integer};
+use super::rows::{Aside, Rows, integer, time};
 use super::sums::Sums;
 use super::work::Work;
 use crate::clock::{Clock, Timestamp};
@@ -68,6 +68,7 @@ impl Work for StoreBatch<'_> {
             make_days(transaction, &sorted.days()).await?;
         }
         let days = sorted.days();
+        let times = sorted.times();
         let Sorted { store, mut aside } = sorted;
         let instance = self.batch.instance;
         let sums = match self.way {
@@ -91,6 +92,9 @@ impl Work for StoreBatch<'_> {
             aside => quarantine(transaction, instance, aside).await?,
         };
         count_decided(transaction, instance, &self.batch.writers).await?;
+        if !self.batch.events.is_empty() {
+            note_last(transaction, instance, times).await?;
+        }
         let new = stored + quarantined;
         Ok((Stored { new, quarantined }, days))
     }
@@ -229,6 +233,22 @@ async fn count_decided(
          decided = greatest(kept.decided, excluded.decided), \
          dropped = greatest(kept.dropped, excluded.dropped)",
         &[&instance, &numbers, &decided, &dropped],
+    )
+    .await?;
+    Ok(())
+}
+
+/// So that dropping a day knows which of its events may be sent again.
+async fn note_last(
+    transaction: &Transaction<'_>,
+    instance: Uuid,
+    times: Option<(Timestamp, Timestamp)>,
+) -> Result<(), Failed> {
+    let (from, until) = times.map(|(from, until)| (time(from), time(until))).unzip();
+    query(
+        transaction,
+        "UPDATE usage_instances SET last_from = $2, last_until = $3 WHERE instance = $1",
+        &[&instance, &from, &until],
     )
     .await?;
     Ok(())

@@ -53,14 +53,11 @@ use failed::Failed;
 use refusals::StoreRefusals;
 use work::Work;
 
-/// How long the server may take for one transaction. It ends what it is at
-/// after this long, too, so that nothing is held by a connection that is gone.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Guards a transaction; the first parameter is the name of what is changed by
-/// one transaction at a time.
-const BEGIN: &str = "SELECT set_config('statement_timeout', '30s', true), \
-    set_config('idle_in_transaction_session_timeout', '30s', true), \
+/// Guards a transaction. The first parameter names what is changed by one
+/// transaction at a time. After as many milliseconds as the second says, the
+/// server ends what it is at, too: nothing is held by a connection that is gone.
+const BEGIN: &str = "SELECT set_config('statement_timeout', $2, true), \
+    set_config('idle_in_transaction_session_timeout', $2, true), \
     pg_advisory_xact_lock(hashtextextended($1, 1))";
 
 /// The sink in a PostgreSQL database.
@@ -93,24 +90,20 @@ impl PostgresSink {
         }
     }
 
-    /// A connection to a database that can keep usage. The server's absence is
-    /// told at once this way round.
-    async fn connection(&self) -> Result<Ingest, SinkError> {
-        let connection = self.database.ingest().await?;
-        self.database.ready().await?;
-        Ok(connection)
-    }
-
-    /// Runs one transaction on a connection of its own. A connection that failed
-    /// is not used again: another one may lead to a server that has taken this
-    /// one's place.
+    /// Runs one transaction on a connection of its own. After a failure no
+    /// connection is used again: another one may lead to a server that has taken
+    /// this one's place, and lacks the tables.
     async fn run<T>(&self, work: impl Work<Done = T>) -> Result<T, Failed> {
-        let mut connection = self.connection().await?;
-        let done = timeout(PATIENCE, run(&mut connection, work))
+        let mut connection = self.database.ready_ingest().await?;
+        let patience = self.database.statement_timeout();
+        let done = timeout(patience, run(&mut connection, work, patience))
             .await
-            .unwrap_or_else(|_| Err(Failed::no_answer(PATIENCE)));
-        if done.is_err() {
+            .unwrap_or_else(|_| Err(Failed::no_answer(patience)));
+        if let Err(failed) = &done {
             drop(Ingest::take(connection));
+            if !failed.is_of_the_rows() && !failed.is_of_a_lock() {
+                self.database.doubt();
+            }
         }
         done
     }
@@ -199,9 +192,14 @@ impl UsageSink for PostgresSink {
     }
 }
 
-async fn run<T>(connection: &mut Ingest, work: impl Work<Done = T>) -> Result<T, Failed> {
+async fn run<T>(
+    connection: &mut Ingest,
+    work: impl Work<Done = T>,
+    patience: Duration,
+) -> Result<T, Failed> {
     let mut transaction = connection.transaction().await?;
-    query(&transaction, BEGIN, &[&work.subject()]).await?;
+    let patience = patience.as_millis().to_string();
+    query(&transaction, BEGIN, &[&work.subject(), &patience]).await?;
     let done = work.run(&mut transaction).await?;
     transaction.commit().await?;
     Ok(done)
