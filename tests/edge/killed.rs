@@ -9,7 +9,7 @@ use crate::relay::{Fate, Message};
 use crate::scene::Scene;
 
 fn begins(message: &Message) -> bool {
-    message.from_client && message.says("BEGIN")
+    message.from_client && message.says("START TRANSACTION")
 }
 
 fn has_the_rows(message: &Message) -> bool {
@@ -41,10 +41,10 @@ fn an_edge_that_is_killed_at_any_step_of_a_batch_loses_and_repeats_nothing() {
         seen += ask(&scene);
         eventually("all so far is stored", || scene.stored() == seen);
         scene.relay.arm(1, which, Fate::Held);
-        seen += ask(&scene);
-        while !scene.relay.reached() {
+        eventually("it comes so far", || {
             seen += ask(&scene);
-        }
+            scene.relay.reached()
+        });
         edge.signal(Signal::KILL);
         edge.wait();
         scene.relay.release();
