@@ -8,9 +8,11 @@ $$;
 
 CREATE FUNCTION public.usage_drop_days(before date) RETURNS integer
     LANGUAGE plpgsql
-    AS $$
+    AS $_$
 DECLARE
     name text;
+    began timestamptz;
+    process record;
     dropped integer := 0;
 BEGIN
     PERFORM usage_lock_days();
@@ -23,12 +25,29 @@ BEGIN
           AND child.relname < usage_day_name(before)
         ORDER BY child.relname
     LOOP
+        -- As the dropping itself does; from here on nothing is added to the day.
+        LOCK TABLE ONLY usage_events IN ACCESS EXCLUSIVE MODE;
+        began := to_date(right(name, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
+        FOR process IN
+            SELECT instance, last_from, last_until
+            FROM usage_instances
+            WHERE last_until >= began AND last_from < began + interval '24 h'
+        LOOP
+            EXECUTE format(
+                'INSERT INTO usage_dropped (event_id, occurred_at)
+                SELECT event_id, occurred_at FROM %I
+                WHERE instance = $1 AND occurred_at BETWEEN $2 AND $3
+                ON CONFLICT DO NOTHING',
+                name
+            )
+            USING process.instance, process.last_from, process.last_until;
+        END LOOP;
         EXECUTE format('DROP TABLE %I', name);
         dropped := dropped + 1;
     END LOOP;
     RETURN dropped;
 END
-$$;
+$_$;
 
 CREATE FUNCTION public.usage_lock_days() RETURNS void
     LANGUAGE sql
@@ -49,7 +68,9 @@ BEGIN
     IF to_regclass(name) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format('CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS)', name);
+    EXECUTE format(
+        'CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name
+    );
     EXECUTE format(
         'ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
         name,
@@ -88,6 +109,12 @@ CREATE TABLE public.refusals (
     count bigint NOT NULL
 );
 
+CREATE TABLE public.usage_dropped (
+    event_id uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    dropped_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE public.usage_events (
     event_id uuid NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
@@ -122,14 +149,17 @@ CREATE TABLE public.usage_hourly (
     response_bytes numeric NOT NULL,
     duration_us numeric NOT NULL,
     last_at timestamp with time zone NOT NULL
-);
+)
+WITH (fillfactor='50');
 
 CREATE TABLE public.usage_instances (
     instance uuid NOT NULL,
     stored bigint NOT NULL,
     interrupted bigint NOT NULL,
     quarantined bigint NOT NULL,
-    updated_at timestamp with time zone NOT NULL
+    updated_at timestamp with time zone NOT NULL,
+    last_from timestamp with time zone,
+    last_until timestamp with time zone
 );
 
 CREATE TABLE public.usage_quarantine (
@@ -164,6 +194,9 @@ ALTER TABLE ONLY public.audit_log
 ALTER TABLE ONLY public.refusals
     ADD CONSTRAINT refusals_pkey PRIMARY KEY (minute, route, reason, client, instance);
 
+ALTER TABLE ONLY public.usage_dropped
+    ADD CONSTRAINT usage_dropped_pkey PRIMARY KEY (event_id, occurred_at);
+
 ALTER TABLE ONLY public.usage_events
     ADD CONSTRAINT usage_events_pkey PRIMARY KEY (event_id, occurred_at);
 
@@ -183,6 +216,8 @@ ALTER TABLE ONLY public.usage_writers
     ADD CONSTRAINT usage_writers_pkey PRIMARY KEY (instance, writer);
 
 CREATE INDEX audit_log_by_key ON public.audit_log USING btree (key_id);
+
+CREATE INDEX audit_log_by_time ON public.audit_log USING btree (at);
 
 CREATE INDEX usage_events_by_time ON ONLY public.usage_events USING brin (occurred_at);
 

@@ -38,9 +38,20 @@ pub(super) enum Command {
     },
     /// Check the configuration and print what is in effect, secrets redacted
     Check,
+    /// Ask the edge on this machine whether it is alive; exit code 0 if it is
+    Health {
+        /// Whether it is ready for requests
+        #[arg(long)]
+        ready: bool,
+    },
     /// Bring the schema of the PostgreSQL that usage goes to up to date
     #[cfg(feature = "postgres")]
-    Migrate,
+    Migrate {
+        /// A role of the database's that edges log in as: it is granted what they
+        /// need, rows and no tables
+        #[arg(long, value_name = "ROLE")]
+        grant: Vec<String>,
+    },
     /// Issue keys and change them
     #[command(subcommand)]
     Keys(Keys),

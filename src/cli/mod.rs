@@ -8,6 +8,7 @@ mod arguments;
 mod check;
 mod csv;
 mod failure;
+mod health;
 mod keyring;
 mod keys;
 mod quickstart;
@@ -74,9 +75,10 @@ fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Fail
         Command::Quickstart => quickstart::run(streams),
         Command::Serve { take_over } => serve(file, *take_over),
         Command::Check => check::run(file, streams.out),
+        Command::Health { ready } => health::run(file, *ready, streams.out),
         #[cfg(feature = "postgres")]
-        Command::Migrate => on_stores(file, async |config, _| {
-            let applied = app::migrate(config).await?;
+        Command::Migrate { grant } => on_stores(file, async |config, _| {
+            let applied = app::migrate(config, grant).await?;
             Ok(writeln!(streams.err, "applied {applied} migrations")?)
         }),
         Command::Keys(command) => on_stores(file, async |config, clock| {

@@ -11,12 +11,14 @@ mod environment;
 mod firestore;
 mod layers;
 mod postgres;
+mod probe;
 mod reader;
 mod schema;
 mod section;
 
 pub use effective::Effective;
 pub use environment::{Environment, Process};
+pub use probe::health_address;
 pub use schema::REFERENCE;
 
 use std::collections::BTreeMap;

@@ -19,6 +19,9 @@ pub struct Config {
     /// How long a connection is kept for the next statement.
     #[serde(deserialize_with = "setting::duration")]
     pub idle_timeout: Duration,
+    /// How long the server may take to store a batch of usage.
+    #[serde(deserialize_with = "setting::duration")]
+    pub statement_timeout: Duration,
 }
 
 /// What is sent as the password.
@@ -38,6 +41,7 @@ impl Default for Config {
             login: Login::Password,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -47,6 +51,7 @@ impl Config {
         for (key, value) in [
             ("connect_timeout", self.connect_timeout),
             ("idle_timeout", self.idle_timeout),
+            ("statement_timeout", self.statement_timeout),
         ] {
             if value < Duration::from_millis(100) {
                 let key = format!("{section}.{key}");

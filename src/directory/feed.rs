@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use metrics::Gauge;
+
 use super::Config;
 use crate::clock::Tick;
+use crate::telemetry::metric;
 
 /// How many past periods of a healthy feed are remembered. A record that was
 /// read in an older one counts from its own read.
@@ -32,6 +35,7 @@ pub(super) struct Feed {
     since: AtomicU64,
     /// Past stretches without a gap, oldest first.
     periods: Mutex<VecDeque<(Tick, Tick)>>,
+    connected: Gauge,
     ttl: Duration,
     max_age: Duration,
     max_stale: Duration,
@@ -42,6 +46,7 @@ impl Feed {
         Self {
             since: AtomicU64::new(CUT),
             periods: Mutex::default(),
+            connected: metrics::gauge!(metric::STORE_FEED_CONNECTED),
             ttl: config.ttl,
             max_age: config.max_age,
             max_stale: config.max_stale,
@@ -51,9 +56,11 @@ impl Feed {
     pub(super) fn connected(&self, now: Tick) {
         self.cut(now);
         self.since.store(now.as_nanos(), Ordering::Release);
+        self.connected.set(1.0);
     }
 
     pub(super) fn cut(&self, now: Tick) {
+        self.connected.set(0.0);
         let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
         let since = self.since.swap(CUT, Ordering::AcqRel);
         if since != CUT {

@@ -33,6 +33,7 @@ metrics! {
     describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
     describe_counter REQUESTS = "requests_total", Count, "Requests by route (`none` where none matched) and outcome: admitted, or the reason of the refusal.";
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
+    describe_gauge STORE_FEED_CONNECTED = "store_feed_connected", Count, "1 while the key store's change feed has no gap, 0 while it is cut.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
     describe_gauge STORE_CIRCUIT = "store_circuit", Count, "How the key store is asked: 0 freely, 2 not at all because it failed, 1 while a probe looks whether it answers again.";

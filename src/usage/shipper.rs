@@ -19,9 +19,10 @@ use super::sink::{SinkError, Stored, UsageSink};
 use crate::clock::{Clock, Tick};
 use crate::telemetry::metric;
 
-/// Events in one transaction: large enough that its sync is a small part of
-/// the work, small enough to be done within milliseconds.
-const BATCH: usize = 1000;
+/// Events in one transaction, when there are as many: large enough that what it
+/// costs by itself is a small part of the work, small enough to be done within
+/// a fraction of a second.
+const BATCH: usize = 10_000;
 
 /// Between batches while there is little to do; with the time a batch takes,
 /// an event is stored within twice as long.
@@ -53,6 +54,8 @@ pub struct Shipper {
     due: Due,
     pause: Duration,
     state: Arc<AtomicBool>,
+    /// Why the last round failed, if it did.
+    trouble: Option<String>,
     meters: Meters,
 }
 
@@ -124,6 +127,7 @@ impl Shipper {
             due: Due::default(),
             pause: PAUSE,
             state: Arc::default(),
+            trouble: None,
             meters: Meters::register(),
         }
     }
@@ -216,7 +220,7 @@ impl Shipper {
         self.unacknowledged = None;
         self.told.clone_from(&batch.writers);
         self.measure(&batch);
-        Ok(batch.events.len() >= BATCH)
+        Ok(self.journal.has_more())
     }
 
     /// What cannot be read is left, and looked for again later.
@@ -311,16 +315,20 @@ impl Shipper {
 
     fn note_success(&mut self) {
         self.pause = PAUSE;
+        self.trouble = None;
         if self.state.swap(false, Ordering::Relaxed) {
             tracing::info!("usage is stored again");
         }
     }
 
-    fn note_failure(&self, error: &ShipError) {
+    fn note_failure(&mut self, error: &ShipError) {
         self.meters.failures.increment(1);
         self.measure_backlog();
-        if !self.state.swap(true, Ordering::Relaxed) {
+        self.state.store(true, Ordering::Relaxed);
+        let trouble = error.to_string();
+        if self.trouble.as_ref() != Some(&trouble) {
             tracing::error!(%error, "usage is kept in the journal until it can be stored");
+            self.trouble = Some(trouble);
         }
     }
 }

@@ -13,6 +13,8 @@ mod client;
 mod crash;
 mod drain;
 #[cfg(feature = "postgres")]
+mod failover;
+#[cfg(feature = "postgres")]
 mod faults;
 #[cfg(feature = "firestore")]
 mod firestore;
@@ -23,14 +25,23 @@ mod firestore_emulator;
 mod flood;
 mod herd;
 mod issue;
+#[cfg(feature = "postgres")]
+mod killed;
 mod logs;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]
 #[path = "../postgres/server.rs"]
 mod postgres_server;
+mod probe;
 mod process;
 mod quickstart;
+#[cfg(feature = "postgres")]
+#[expect(dead_code, reason = "the tests of the database itself use the rest")]
+#[path = "../postgres/relay.rs"]
+mod relay;
 mod reload;
 mod revocation;
+#[cfg(feature = "postgres")]
+mod scene;
 mod serving;
 mod upstream;

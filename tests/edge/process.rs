@@ -74,6 +74,13 @@ impl Deployment {
         deployment
     }
 
+    /// Sets a variable for what is run from now on.
+    #[cfg(feature = "postgres")]
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.environment.retain(|(set, _)| *set != name);
+        self.environment.push((name, value.to_owned()));
+    }
+
     /// Writes the configuration anew.
     pub fn configure(&self, upstream: SocketAddr, settings: &str) {
         let text = format!(

@@ -3,11 +3,18 @@
 #![cfg(all(feature = "postgres", feature = "embedded"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod clocks;
+mod crash_points;
+mod grant;
 mod manager;
 mod migrate;
 mod passwords;
+mod recording;
+#[expect(dead_code, reason = "the tests of a whole edge use the rest")]
+mod relay;
 mod reports;
 mod schema;
+#[expect(dead_code, reason = "the tests of a whole edge use the rest")]
 mod server;
 mod sink;
 mod tls;

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +22,8 @@ pub(crate) struct TestServer {
     port: u16,
     settings: Vec<String>,
     running: Option<Child>,
+    /// Where PostgreSQL's programs are.
+    programs: PathBuf,
 }
 
 /// A database of one test: empty, or with the schema.
@@ -65,7 +67,27 @@ impl TestServer {
             port,
             settings: settings.iter().map(ToString::to_string).collect(),
             running: None,
+            programs: PathBuf::new(),
         }
+    }
+
+    /// A server that follows this one, reading what it writes.
+    pub(crate) fn standby(&self) -> Self {
+        let mut standby = Self::prepare(free_port(), &[]);
+        let copied = Command::new(self.programs.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+            .args(["--dbname", &self.url("postgres")])
+            .arg("--pgdata")
+            .arg(standby.directory().join("data"))
+            .output()
+            .unwrap();
+        assert!(
+            copied.status.success(),
+            "{}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        assert!(standby.run(), "PostgreSQL was there and is gone");
+        standby
     }
 
     /// Starts it again, with what it held.
@@ -138,7 +160,8 @@ impl TestServer {
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
-        if line.starts_with("ready ") {
+        if let Some(programs) = line.strip_prefix("ready ") {
+            self.programs = programs.trim_end().into();
             self.running = Some(child);
             return true;
         }

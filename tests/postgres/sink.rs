@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::usage::report::{PostgresReports, UsageReports as _};
+use cypheron_edge::refusal::Refusal;
+use cypheron_edge::usage::event::{Ended, Outcome};
+use cypheron_edge::usage::report::{EventQuery, PostgresReports, UsageReports as _};
 use cypheron_edge::usage::sink::{PostgresSink, UsageSink};
 use tokio_postgres::NoTls;
+use uuid::Uuid;
 
 use crate::server::{TestDatabase, database};
 use crate::usage_contract::{self, EIGHT, HOUR, RETENTION, batch, event};
@@ -126,6 +129,182 @@ async fn a_row_that_the_database_refuses_is_put_aside_and_the_others_get_in() {
     );
     let aside = "SELECT count(*) FROM usage_quarantine WHERE reason = 'unstorable'";
     assert_eq!(number(&database, aside).await, 4);
+}
+
+/// How many rows of `usage_hourly` are not what the events come to, or lack.
+const WRONG_SUMS: &str = "
+    WITH told AS (TABLE usage_hourly), made AS (
+        SELECT date_trunc('hour', occurred_at, 'UTC'), key_id, route, count(*),
+            count(*) FILTER (WHERE outcome <> 'admitted'), sum(request_bytes),
+            sum(response_bytes), sum(duration_us), max(occurred_at)
+        FROM usage_events GROUP BY 1, 2, 3
+    )
+    SELECT count(*) FROM (
+        (TABLE told EXCEPT TABLE made) UNION ALL (TABLE made EXCEPT TABLE told)
+    ) AS wrong";
+
+#[tokio::test]
+async fn the_sums_are_those_of_the_events_new_late_repeated_and_huge_ones() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, reports, _) = open(&database);
+    let made = |id: u128| {
+        let mut event = event(id, id % 3);
+        let step = i64::try_from(id).unwrap();
+        event.occurred_at = Timestamp::from_micros(EIGHT - HOUR + step * HOUR / 7);
+        event.response_bytes += u64::try_from(id).unwrap();
+        match id % 5 {
+            0 => event.outcome = Outcome::Refused(Refusal::RateLimited),
+            1 => event.ended = Ended::Interrupted,
+            2 => event.route = "a \\ \t \"ü\"".into(),
+            _ => {}
+        }
+        event
+    };
+    let new = batch(1, (0..20).map(made).collect(), 20);
+    let overlapping = batch(1, (10..30).map(made).collect(), 30);
+    let within_itself = batch(1, [31, 32, 31].map(made).to_vec(), 33);
+    let mut huge = [made(40), made(43), made(46)];
+    for event in &mut huge {
+        event.request_bytes = u64::MAX;
+        event.occurred_at = Timestamp::from_micros(EIGHT);
+    }
+    let huge = batch(1, huge.to_vec(), 36);
+    for (given, stored) in [
+        (&new, 20),
+        (&new, 0),
+        (&overlapping, 10),
+        (&within_itself, 2),
+        (&huge, 3),
+        (&huge, 0),
+    ] {
+        assert_eq!(sink.store(Arc::clone(given)).await.unwrap().new, stored);
+        assert_eq!(number(&database, WRONG_SUMS).await, 0);
+    }
+    let instance = &reports.instances().await.unwrap()[0];
+    assert_eq!((instance.stored, instance.interrupted), (27, 8));
+}
+
+#[tokio::test]
+async fn what_is_copied_is_stored_as_it_is() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, reports, _) = open(&database);
+    let mut events: Vec<_> = (1..=3).map(|id| event(id, 7)).collect();
+    events[1].client_ip = Some("2001:db8::7".parse().unwrap());
+    events[2].client_ip = None;
+    events[2].duration_us = u64::MAX;
+    events[2].route = "".into();
+    sink.store(batch(9, events.clone(), 3)).await.unwrap();
+    let query = EventQuery {
+        after: (Timestamp::EPOCH, Uuid::nil()),
+        limit: 10,
+        key_id: None,
+        route: None,
+    };
+    let rows = reports.events(query).await.unwrap();
+    assert_eq!(rows.len(), 3);
+    for (row, event) in rows.iter().zip(&events) {
+        assert_eq!(row.event_id, event.event_id);
+        assert_eq!(row.at, event.occurred_at);
+        assert_eq!(row.key_id, event.key_id);
+        assert_eq!((&*row.route, &*row.method), (&*event.route, &*event.method));
+        let address = event.client_ip.map(|address| address.to_string());
+        assert_eq!(row.client_ip.as_deref(), address.as_deref());
+        assert_eq!(row.instance, Uuid::from_u128(9));
+        let most = u64::try_from(i64::MAX).unwrap();
+        assert_eq!(row.duration_us, event.duration_us.min(most));
+    }
+}
+
+#[tokio::test]
+async fn a_day_is_made_with_the_checks_of_all_days() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, _) = open(&database);
+    database
+        .execute("ALTER TABLE usage_events ADD CONSTRAINT sober CHECK (status <> 418)")
+        .await;
+    let mut refused = event(2, 1);
+    refused.status = 418;
+    let given = batch(1, vec![event(1, 1), refused], 2);
+    let stored = sink.store(given).await.unwrap();
+    assert_eq!((stored.new, stored.quarantined), (2, 1));
+}
+
+#[tokio::test]
+async fn what_was_dropped_with_its_day_and_is_sent_again_is_not_counted_again() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, reports, clock) = open(&database);
+    let mut before = event(1, 1);
+    before.occurred_at = Timestamp::from_micros(EIGHT - HOUR);
+    sink.store(batch(1, vec![before], 1)).await.unwrap();
+    // Of this one, the edge does not learn that it is stored.
+    let last = batch(1, vec![event(2, 1), event(3, 1)], 3);
+    sink.store(Arc::clone(&last)).await.unwrap();
+    clock.advance(RETENTION + Duration::from_hours(24));
+    let before = clock.wall().saturating_sub(RETENTION);
+    assert_eq!(sink.expire(before, 10).await.unwrap(), 1);
+    for _ in 0..2 {
+        let stored = sink.store(Arc::clone(&last)).await.unwrap();
+        assert_eq!((stored.new, stored.quarantined), (0, 0));
+    }
+    let instance = &reports.instances().await.unwrap()[0];
+    assert_eq!((instance.decided, instance.stored), (3, 3));
+    let kept = "SELECT count(*) FROM usage_dropped";
+    assert_eq!(number(&database, kept).await, 2);
+    // That is not kept for ever either.
+    database
+        .execute("UPDATE usage_dropped SET dropped_at = '2026-01-01'")
+        .await;
+    assert_eq!(sink.expire(before, 10).await.unwrap(), 2);
+    assert_eq!(number(&database, kept).await, 0);
+}
+
+#[tokio::test]
+async fn a_day_that_somebody_reads_is_dropped_later_and_keeps_no_event_waiting() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, clock) = open(&database);
+    sink.store(batch(1, vec![event(1, 1)], 1)).await.unwrap();
+    clock.advance(RETENTION + Duration::from_hours(24));
+    let before = clock.wall().saturating_sub(RETENTION);
+
+    let (mut reader, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let reading = reader.transaction().await.unwrap();
+    let read = "SELECT count(*) FROM usage_events";
+    reading.query_one(read, &[]).await.unwrap();
+    // Not a failure, and not done.
+    assert_eq!(sink.expire(before, 10).await.unwrap(), 0);
+    let mut new = event(2, 1);
+    new.occurred_at = clock.wall();
+    assert_eq!(sink.store(batch(1, vec![new], 2)).await.unwrap().new, 1);
+    assert_eq!(number(&database, read).await, 2);
+
+    reading.commit().await.unwrap();
+    assert_eq!(sink.expire(before, 10).await.unwrap(), 1);
+    assert_eq!(number(&database, read).await, 1);
+}
+
+#[tokio::test]
+async fn an_audit_row_that_is_sent_again_is_written_once() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (sink, _, _) = open(&database);
+    for row in usage_contract::audit_rows() {
+        sink.audit(row.clone()).await.unwrap();
+        sink.audit(row).await.unwrap();
+    }
+    let count = "SELECT count(*) FROM audit_log";
+    assert_eq!(number(&database, count).await, 4);
 }
 
 #[tokio::test]

@@ -143,7 +143,8 @@ pub(crate) async fn what_is_old_goes_and_its_sums_stay(
     assert_eq!(reports.instances().await.unwrap()[0].stored, 5);
 }
 
-pub(crate) async fn an_audit_row_is_taken(sink: &dyn UsageSink, _: &dyn UsageReports) {
+/// Four of them, each of which differs from the others in one thing.
+pub(crate) fn audit_rows() -> [AuditRow; 4] {
     let row = AuditRow {
         at: Timestamp::from_micros(EIGHT),
         actor: "operator".to_owned(),
@@ -152,7 +153,25 @@ pub(crate) async fn an_audit_row_is_taken(sink: &dyn UsageSink, _: &dyn UsageRep
         revision: Some(2),
         detail: String::new(),
     };
-    sink.audit(row).await.unwrap();
+    let later = AuditRow {
+        at: Timestamp::from_micros(EIGHT + 1),
+        ..row.clone()
+    };
+    let of_no_key = AuditRow {
+        key_id: None,
+        ..row.clone()
+    };
+    let without_revision = AuditRow {
+        revision: None,
+        ..row.clone()
+    };
+    [row, later, of_no_key, without_revision]
+}
+
+pub(crate) async fn an_audit_row_is_taken(sink: &dyn UsageSink, _: &dyn UsageReports) {
+    for row in audit_rows() {
+        sink.audit(row).await.unwrap();
+    }
 }
 
 pub(crate) async fn a_report_tells_outcomes_periods_and_percentiles(

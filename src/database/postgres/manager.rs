@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -12,13 +13,14 @@ use rustls::ClientConfig;
 use sqlx::Connection as _;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, Postgres};
-use tokio::sync::OnceCell;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_postgres::Client;
 
 use super::Unavailable;
 use super::connect::{self, Connector, CurrentPassword};
 use super::gateway::Gateway;
 use super::gauges::Gauges;
+use super::grant;
 use super::password::{AccessToken, FixedPassword, Passwords};
 use super::schema::{self, NotReady, SchemaState};
 use super::tls;
@@ -35,6 +37,9 @@ pub type Ingest = deadpool_postgres::Object;
 /// How long to wait for a connection before asking what keeps it.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// How long migrating may take, with waiting for others that do.
+const MIGRATION: Duration = Duration::from_mins(10);
+
 /// How often a login is tried again when the password was changed meanwhile.
 const LOGINS: usize = 3;
 
@@ -49,8 +54,8 @@ struct Inner {
     passwords: Box<dyn Passwords>,
     password: CurrentPassword,
     _gateway: Option<Gateway>,
-    /// Set once the schema was found to be right.
-    ready: OnceCell<()>,
+    /// Whether the schema was found to be right, and nothing failed since.
+    ready: AtomicBool,
 }
 
 impl DatabaseManager {
@@ -94,7 +99,7 @@ impl DatabaseManager {
             _gateway: gateway,
             passwords: Box::new(passwords),
             password,
-            ready: OnceCell::new(),
+            ready: AtomicBool::new(false),
         })))
     }
 
@@ -113,50 +118,94 @@ impl DatabaseManager {
     /// Whether the server answers, and if not, why.
     pub async fn health(&self) -> Result<(), Unavailable> {
         let mut connection = self.queries().await?;
-        match timeout(self.0.config.connect_timeout, connection.ping()).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(no_answer()),
+        if let Ok(answer) = timeout(self.0.config.connect_timeout, connection.ping()).await {
+            return Ok(answer?);
         }
+        drop(connection.detach());
+        Err(no_answer())
     }
 
     /// What stands in the database. Changes nothing.
     pub async fn schema_state(&self) -> Result<SchemaState, Unavailable> {
-        schema::state(&mut *self.queries().await?).await
+        self.schema_seen_by(&*self.ingest().await?).await
+    }
+
+    async fn schema_seen_by(&self, client: &Client) -> Result<SchemaState, Unavailable> {
+        let patience = self.0.config.statement_timeout;
+        let seen = timeout(patience, schema::seen_by(client)).await;
+        seen.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// Brings the schema up to date, and says how many migrations it lacked. Of
     /// several processes that do so at once, one does the work and the others
     /// wait for it.
     pub async fn migrate(&self) -> Result<usize, NotReady> {
-        let mut connection = self.queries().await?;
-        let missing = match schema::state(&mut connection).await? {
-            SchemaState::Current => return Ok(0),
-            SchemaState::Behind(missing) => missing,
-            SchemaState::Ahead { .. } | SchemaState::Changed { .. } => 0,
+        // Used for this alone: what is not finished, and the lock on the others,
+        // end with the connection.
+        let mut connection = self.queries().await?.detach();
+        let migrate = async {
+            let missing = match schema::state(&mut connection).await? {
+                SchemaState::Current => return Ok(0),
+                SchemaState::Behind(missing) => missing,
+                SchemaState::Ahead { .. } | SchemaState::Changed { .. } => 0,
+            };
+            schema::migrate(&mut connection).await?;
+            Ok(missing)
         };
-        schema::migrate(&mut connection).await?;
-        Ok(missing)
+        let migrated = timeout(MIGRATION, migrate).await;
+        migrated.unwrap_or_else(|_| Err(no_answer().into()))
+    }
+
+    /// Lets `role` run edges, with no more than that takes. To be called by the
+    /// owner of the tables, after migrating.
+    pub async fn grant(&self, role: &str) -> Result<(), Unavailable> {
+        grant::to(role, &mut *self.queries().await?).await
     }
 
     /// Whether usage can be kept: the server answers and the schema is this
-    /// build's, migrated first if `migrate_at_start` says so. Asks the database
-    /// only until it once succeeded: call it before every batch.
+    /// build's, migrated first if `migrate_at_start` says so.
     pub async fn ready(&self) -> Result<(), NotReady> {
-        let prepare = || async {
-            match self.schema_state().await? {
-                SchemaState::Current => Ok(()),
-                SchemaState::Behind(_) if self.0.config.migrate_at_start => {
-                    self.migrate().await.map(|_| ())
-                }
-                SchemaState::Behind(missing) => Err(NotReady::Behind(missing)),
-                SchemaState::Ahead { found } => Err(NotReady::Ahead {
-                    found,
-                    known: schema::known(),
-                }),
-                SchemaState::Changed { version } => Err(NotReady::Changed { version }),
-            }
-        };
-        self.0.ready.get_or_try_init(prepare).await.copied()
+        self.ready_ingest().await.map(drop)
+    }
+
+    /// A connection for a batch, to a database that is [ready](Self::ready) for
+    /// it. That is asked once, and again after every [doubt](Self::doubt).
+    pub async fn ready_ingest(&self) -> Result<Ingest, NotReady> {
+        let connection = self.ingest().await?;
+        if !self.0.ready.load(Ordering::Relaxed) {
+            self.prepare(&connection).await?;
+            self.0.ready.store(true, Ordering::Relaxed);
+        }
+        Ok(connection)
+    }
+
+    /// After a failure: there may be another server now. It is asked again
+    /// whether it is ready, over new connections.
+    pub fn doubt(&self) {
+        self.0.ready.store(false, Ordering::Relaxed);
+        self.0.ingest.retain(|_, _| false);
+    }
+
+    async fn prepare(&self, client: &Client) -> Result<(), NotReady> {
+        let mut seen = self.schema_seen_by(client).await?;
+        if matches!(seen, SchemaState::Behind(_)) && self.0.config.migrate_at_start {
+            self.migrate().await?;
+            seen = self.schema_seen_by(client).await?;
+        }
+        match seen {
+            SchemaState::Current => Ok(()),
+            SchemaState::Behind(missing) => Err(NotReady::Behind(missing)),
+            SchemaState::Ahead { found } => Err(NotReady::Ahead {
+                found,
+                known: schema::known(),
+            }),
+            SchemaState::Changed { version } => Err(NotReady::Changed { version }),
+        }
+    }
+
+    /// How long a batch may take.
+    pub fn statement_timeout(&self) -> Duration {
+        self.0.config.statement_timeout
     }
 
     /// Closes idle connections and tells of the others in the metrics, for as
@@ -296,7 +345,7 @@ fn ingest_pool(
 }
 
 fn no_answer() -> Unavailable {
-    Unavailable("no answer within `database.connect_timeout`".to_owned())
+    Unavailable("the server takes connections and does not answer".to_owned())
 }
 
 /// Why a connection was not opened.

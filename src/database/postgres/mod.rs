@@ -10,6 +10,7 @@ mod cause;
 mod connect;
 mod gateway;
 mod gauges;
+mod grant;
 mod manager;
 mod password;
 mod schema;

@@ -2,6 +2,7 @@
 
 use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
+use tokio_postgres::Client;
 
 use super::Unavailable;
 use super::cause::chain;
@@ -65,20 +66,34 @@ pub(super) fn known() -> i64 {
         .unwrap_or(0)
 }
 
+const IS_EMPTY: &str = "SELECT to_regclass('_sqlx_migrations') IS NULL";
+const APPLIED: &str =
+    "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
+
 /// Looks, and changes nothing.
 pub(super) async fn state(connection: &mut PgConnection) -> Result<SchemaState, Unavailable> {
-    let is_new = sqlx::query_scalar::<_, bool>("SELECT to_regclass('_sqlx_migrations') IS NULL")
+    if sqlx::query_scalar(IS_EMPTY)
         .fetch_one(&mut *connection)
-        .await?;
-    if is_new {
-        return Ok(SchemaState::Behind(MIGRATIONS.iter().count()));
+        .await?
+    {
+        return Ok(compare(&[]));
     }
-    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version",
-    )
-    .fetch_all(connection)
-    .await?;
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(connection).await?;
     Ok(compare(&applied))
+}
+
+/// As [`state`], through a connection of the other pool: that one may lead to
+/// another server than this one, which has just taken its place.
+pub(super) async fn seen_by(client: &Client) -> Result<SchemaState, Unavailable> {
+    if client.query_one(IS_EMPTY, &[]).await?.try_get(0)? {
+        return Ok(compare(&[]));
+    }
+    let rows = client.query(APPLIED, &[]).await?;
+    let applied = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let applied: Result<Vec<_>, tokio_postgres::Error> = applied.collect();
+    Ok(compare(&applied?))
 }
 
 fn compare(applied: &[(i64, Vec<u8>)]) -> SchemaState {

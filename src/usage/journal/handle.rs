@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::LOCK;
-use super::batch::Batch;
+use super::batch::{Batch, Filling};
 use super::budget::Budget;
 use super::config::Config;
 use super::durability::{self, Durability};
@@ -44,6 +44,7 @@ pub struct Journal {
     readers: Vec<Reader<Files>>,
     /// The reader that the next batch begins with.
     turn: usize,
+    more: bool,
     writers: Arc<[Arc<Shared<Files>>]>,
     budget: Arc<Budget>,
     /// Directories that could not be read; each is told of once.
@@ -128,6 +129,7 @@ impl Journal {
             max_bytes,
             readers: opened.iter().cloned().map(Reader::new).collect(),
             turn: 0,
+            more: false,
             writers: opened,
             budget,
             unreadable: Mutex::default(),
@@ -151,23 +153,29 @@ impl Journal {
         self.max_bytes
     }
 
-    /// Up to `limit` events of this process that have ended, after those of
-    /// the batch before; and its counts.
+    /// Up to `limit` events of this process that have ended, fewer if they are
+    /// large, after those of the batch before; and its counts.
     pub fn next_batch(&mut self, limit: usize) -> Batch {
-        let mut events = Vec::new();
+        let mut filling = Filling::new(limit);
+        self.more = false;
         // Another one first each time, so that a busy one keeps nobody waiting.
         self.turn = (self.turn + 1) % self.readers.len().max(1);
         let (later, first) = self.readers.split_at_mut(self.turn);
         for reader in first.iter_mut().chain(later) {
-            reader.read(limit, &mut events);
+            self.more |= !reader.read(&mut filling);
         }
         // Counted after reading: whatever was read has been decided.
         let writers = self.readers.iter().map(Reader::decided).collect();
         Batch {
             instance: self.instance,
-            events,
+            events: filling.into_events(),
             writers,
         }
+    }
+
+    /// Whether the last batch had to leave something for the next one.
+    pub const fn has_more(&self) -> bool {
+        self.more
     }
 
     /// The sink has every batch that was handed out.

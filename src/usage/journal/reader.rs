@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::batch::Decided;
-use super::frame::Frames;
+use super::batch::{Decided, Filling};
+use super::frame::{Frames, Salt};
 use super::record::{self, Record};
 use super::shared::Shared;
 use super::storage::{Storage, View};
 use super::{MAGIC, Position};
-use crate::usage::event::UsageEvent;
 
 /// Reads what one writer records, while it does.
 #[derive(Debug)]
@@ -36,8 +35,9 @@ impl<S: Storage> Reader<S> {
         self.next
     }
 
-    /// Appends events that have ended, until there are `limit`.
-    pub(super) fn read(&mut self, limit: usize, events: &mut Vec<UsageEvent>) {
+    /// Reads events that have ended. Whether it came to the end of what there
+    /// is.
+    pub(super) fn read(&mut self, filling: &mut Filling) -> bool {
         let segments = self.shared.segments();
         for (index, segment) in segments.iter().enumerate() {
             if segment.sequence < self.next.sequence {
@@ -45,35 +45,34 @@ impl<S: Storage> Reader<S> {
             }
             let all = segment
                 .view
-                .with(|bytes| self.read_segment(bytes, segment.salt, limit, events));
+                .with(|bytes| self.read_segment(bytes, segment.salt, filling));
             if !all {
-                return;
+                return false;
             }
             if let Some(following) = segments.get(index + 1) {
                 self.next = Position::new(following.sequence, MAGIC.len() as u64);
             }
         }
+        true
     }
 
     /// Whether it came to the end of what there is.
-    fn read_segment(
-        &mut self,
-        bytes: &[u8],
-        salt: super::frame::Salt,
-        limit: usize,
-        events: &mut Vec<UsageEvent>,
-    ) -> bool {
+    fn read_segment(&mut self, bytes: &[u8], salt: Salt, filling: &mut Filling) -> bool {
         let start = usize::try_from(self.next.offset).unwrap_or(usize::MAX);
         let mut frames = Frames::new(bytes, salt, start);
-        while events.len() < limit {
+        while !filling.is_full() {
             let Some(frame) = frames.next() else {
                 self.next.offset = bytes.len() as u64;
                 self.damaged += frames.damaged();
                 return true;
             };
             self.next.offset = frame.end as u64;
+            // Every second one; what it says, the closing one says again.
+            if record::is_opening(frame.payload) {
+                continue;
+            }
             match record::decode(frame.payload) {
-                Some(Record::Closed { event, .. }) => events.push(event),
+                Some(Record::Closed { event, .. }) => filling.push(event),
                 Some(_) => {}
                 None => self.damaged += 1,
             }

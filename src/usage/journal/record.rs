@@ -144,6 +144,11 @@ pub(super) fn decode(payload: &[u8]) -> Option<Record> {
     fields.0.is_empty().then_some(record)
 }
 
+/// Whether it is an opening record; what else is in it is not looked at.
+pub(super) fn is_opening(payload: &[u8]) -> bool {
+    payload.first() == Some(&OPENED)
+}
+
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -10,9 +10,10 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::Ordering;
 
+use foldhash::fast::RandomState;
 use uuid::Uuid;
 
-use super::batch::Decided;
+use super::batch::{Decided, Filling};
 use super::frame::{Frames, Salt};
 use super::record::{self, Record};
 use super::storage::Storage;
@@ -31,7 +32,7 @@ pub(super) struct Recovery<S: Storage> {
     bytes: Option<Vec<u8>>,
     offset: usize,
     acknowledged: Position,
-    open: HashMap<Uuid, UsageEvent>,
+    open: HashMap<Uuid, UsageEvent, RandomState>,
     interrupted: Option<std::vec::IntoIter<UsageEvent>>,
     recorded: u64,
     damaged: u64,
@@ -48,21 +49,21 @@ impl<S: Storage> Recovery<S> {
             at: 0,
             bytes: None,
             offset: MAGIC.len(),
-            open: HashMap::new(),
+            open: HashMap::default(),
             interrupted: None,
             recorded: 0,
             damaged: 0,
         })
     }
 
-    /// Appends events until there are `limit`. Whether there may be more.
-    pub(super) fn read(&mut self, limit: usize, events: &mut Vec<UsageEvent>) -> io::Result<bool> {
+    /// Reads events. Whether there may be more.
+    pub(super) fn read(&mut self, filling: &mut Filling) -> io::Result<bool> {
         while let Some(&sequence) = self.sequences.get(self.at) {
             let bytes = match self.bytes.take() {
                 Some(bytes) => bytes,
                 None => self.storage.read(sequence)?,
             };
-            if !self.read_segment(&bytes, sequence, limit, events) {
+            if !self.read_segment(&bytes, sequence, filling) {
                 self.bytes = Some(bytes);
                 return Ok(true);
             }
@@ -75,21 +76,20 @@ impl<S: Storage> Recovery<S> {
             events.sort_unstable_by_key(|event| event.event_id);
             events.into_iter()
         });
-        events.extend(interrupted.take(limit.saturating_sub(events.len())));
+        while !filling.is_full() {
+            let Some(event) = interrupted.next() else {
+                return Ok(false);
+            };
+            filling.push(event);
+        }
         Ok(!interrupted.as_slice().is_empty())
     }
 
     /// Whether it came to the segment's end.
-    fn read_segment(
-        &mut self,
-        bytes: &[u8],
-        sequence: u64,
-        limit: usize,
-        events: &mut Vec<UsageEvent>,
-    ) -> bool {
+    fn read_segment(&mut self, bytes: &[u8], sequence: u64, filling: &mut Filling) -> bool {
         let salt = Salt::of(self.instance, self.writer, sequence);
         let mut frames = Frames::new(bytes, salt, self.offset);
-        while events.len() < limit {
+        while !filling.is_full() {
             let Some(frame) = frames.next() else {
                 self.damaged += frames.damaged();
                 return true;
@@ -109,7 +109,7 @@ impl<S: Storage> Recovery<S> {
                     self.recorded = self.recorded.max(number);
                     self.open.remove(&event.event_id);
                     if Position::new(sequence, frame.end as u64) > self.acknowledged {
-                        events.push(event);
+                        filling.push(event);
                     }
                 }
             }

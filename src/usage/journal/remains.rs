@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::batch::Batch;
+use super::batch::{Batch, Filling};
 use super::budget::Budget;
 use super::lock::Lock;
 use super::recovery::Recovery;
@@ -75,21 +75,21 @@ impl Remains {
         self.instance
     }
 
-    /// At most `limit` events; `None` after the last batch. The last one of a
+    /// At most `limit` events, fewer if they are large; `None` after the last batch. The last one of a
     /// writer has its final counts.
     pub fn next_batch(&mut self, limit: usize) -> io::Result<Option<Batch>> {
         let Some(writer) = self.writers.get_mut(self.at) else {
             return Ok(None);
         };
-        let mut events = Vec::new();
-        let more = writer.read(limit, &mut events)?;
+        let mut filling = Filling::new(limit);
+        let more = writer.read(&mut filling)?;
         let decided = writer.decided();
         if !more {
             self.at += 1;
         }
         Ok(Some(Batch {
             instance: self.instance,
-            events,
+            events: filling.into_events(),
             writers: vec![decided],
         }))
     }

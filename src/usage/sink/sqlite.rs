@@ -93,10 +93,13 @@ impl UsageSink for SqliteSink {
 
     fn audit(&self, row: AuditRow) -> BoxFuture<'_, Result<(), SinkError>> {
         self.run(move |connection| {
+            // The same at the same microsecond is the same, sent again.
             connection
                 .prepare_cached(
                     "INSERT INTO audit_log (at, actor, action, key_id, revision, detail) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                     SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM audit_log \
+                     WHERE (at, actor, action, detail) = (?1, ?2, ?3, ?6) \
+                     AND key_id IS ?4 AND revision IS ?5)",
                 )?
                 .execute(params![
                     row.at.as_micros(),

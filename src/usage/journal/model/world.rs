@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::refusal::Refusal;
 use crate::usage::client::ClientIp;
 use crate::usage::event::{Ended, UsageEvent};
+use crate::usage::journal::batch::Filling;
 use crate::usage::journal::budget::Budget;
 use crate::usage::journal::config::WhenFull;
 use crate::usage::journal::ids::EventIds;
@@ -257,15 +258,22 @@ impl World {
     }
 
     fn ship(&mut self, limit: usize) {
-        let mut events = Vec::new();
+        // What a dead process left is read whole.
+        let limit = if self.dead.is_empty() {
+            limit
+        } else {
+            usize::MAX
+        };
+        let mut filling = Filling::new(limit);
         let recovery = self.dead.front().map(|(instance, disk)| {
             let mut recovery = Recovery::new(disk.clone(), *instance, 0).unwrap();
-            assert!(!recovery.read(usize::MAX, &mut events).unwrap());
+            assert!(!recovery.read(&mut filling).unwrap());
             recovery
         });
         if recovery.is_none() {
-            self.live().reader.read(limit, &mut events);
+            self.live().reader.read(&mut filling);
         }
+        let events = filling.into_events();
         self.in_flight = Some(InFlight { events, recovery });
     }
 

@@ -20,10 +20,14 @@ impl Work for Audit {
 
     async fn run(self, transaction: &mut Transaction<'_>) -> Result<(), Failed> {
         let Self(row) = self;
+        // The same at the same microsecond is the same, sent again.
         query(
             transaction,
             "INSERT INTO audit_log (at, actor, action, key_id, revision, detail) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+             SELECT $1::timestamptz, $2::text, $3::text, $4::uuid, $5::bigint, $6::text \
+             WHERE NOT EXISTS (SELECT FROM audit_log \
+                 WHERE (at, actor, action, detail) = ($1, $2, $3, $6) \
+                 AND (key_id, revision) IS NOT DISTINCT FROM ($4, $5))",
             &[
                 &time(row.at),
                 &text(&row.actor),

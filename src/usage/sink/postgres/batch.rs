@@ -8,9 +8,11 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::bounds::{Bounds, Reason, Sorted};
+use super::copy::copy;
 use super::failed::Failed;
 use super::query;
-use super::rows::{Aside, Rows, integer};
+use super::rows::{Aside, Rows, integer, time};
+use super::sums::Sums;
 use super::work::Work;
 use crate::clock::{Clock, Timestamp};
 use crate::usage::event::UsageEvent;
@@ -20,11 +22,16 @@ use crate::usage::sink::Stored;
 /// Days that have a partition, counted from 1970.
 pub(super) type Days = BTreeSet<i32>;
 
-/// Whether to look for the rows that the tables refuse.
+/// How events get into the table: each way takes what the one before refuses,
+/// and longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Careful {
-    No,
-    Yes,
+pub(super) enum Way {
+    /// Copied, as if all of them were new.
+    Copied,
+    /// Inserted where they are not there yet.
+    Inserted,
+    /// Those that the tables refuse are looked for, and put aside.
+    Sifted,
 }
 
 /// Stores one batch, and says which days that needed.
@@ -34,7 +41,7 @@ pub(super) struct StoreBatch<'a> {
     pub(super) known: &'a Days,
     pub(super) retention: Duration,
     pub(super) clock: Option<&'a Clock>,
-    pub(super) how: Careful,
+    pub(super) way: Way,
 }
 
 impl<'a> StoreBatch<'a> {
@@ -61,17 +68,33 @@ impl Work for StoreBatch<'_> {
             make_days(transaction, &sorted.days()).await?;
         }
         let days = sorted.days();
+        let times = sorted.times();
         let Sorted { store, mut aside } = sorted;
         let instance = self.batch.instance;
-        let stored = match self.how {
-            Careful::No => insert(transaction, instance, &store).await?,
-            Careful::Yes => insert_in_parts(transaction, instance, &store, &mut aside).await?,
+        let sums = match self.way {
+            // What is in quarantine is not new, and copying would not notice.
+            Way::Copied if !has_quarantined(transaction, instance).await? => Sums::of(&store),
+            _ => None,
+        };
+        let stored = match (self.way, sums) {
+            (Way::Sifted, _) => insert_in_parts(transaction, instance, &store, &mut aside).await?,
+            (_, None) => insert(transaction, instance, &store).await?,
+            (_, Some(sums)) => {
+                if !store.is_empty() {
+                    copy(transaction, instance, &store).await?;
+                }
+                sums.store(transaction, instance).await?;
+                store.len() as u64
+            }
         };
         let quarantined = match &*aside {
             [] => 0,
             aside => quarantine(transaction, instance, aside).await?,
         };
         count_decided(transaction, instance, &self.batch.writers).await?;
+        if !self.batch.events.is_empty() {
+            note_last(transaction, instance, times).await?;
+        }
         let new = stored + quarantined;
         Ok((Stored { new, quarantined }, days))
     }
@@ -98,6 +121,18 @@ pub(super) async fn now_and_horizon(
     let servers = Timestamp::from_micros(row.try_get(0)?);
     let horizon = Timestamp::from_micros(row.try_get(1)?);
     Ok((clock.map_or(servers, Clock::wall), horizon))
+}
+
+/// Whether any event of a process was put aside. Only its own batches, which
+/// follow one another, repeat an event.
+async fn has_quarantined(transaction: &Transaction<'_>, instance: Uuid) -> Result<bool, Failed> {
+    let rows = query(
+        transaction,
+        "SELECT FROM usage_instances WHERE instance = $1 AND quarantined > 0",
+        &[&instance],
+    )
+    .await?;
+    Ok(!rows.is_empty())
 }
 
 async fn make_days(transaction: &Transaction<'_>, days: &Days) -> Result<(), Failed> {
@@ -198,6 +233,22 @@ async fn count_decided(
          decided = greatest(kept.decided, excluded.decided), \
          dropped = greatest(kept.dropped, excluded.dropped)",
         &[&instance, &numbers, &decided, &dropped],
+    )
+    .await?;
+    Ok(())
+}
+
+/// So that dropping a day knows which of its events may be sent again.
+async fn note_last(
+    transaction: &Transaction<'_>,
+    instance: Uuid,
+    times: Option<(Timestamp, Timestamp)>,
+) -> Result<(), Failed> {
+    let (from, until) = times.map(|(from, until)| (time(from), time(until))).unzip();
+    query(
+        transaction,
+        "UPDATE usage_instances SET last_from = $2, last_until = $3 WHERE instance = $1",
+        &[&instance, &from, &until],
     )
     .await?;
     Ok(())

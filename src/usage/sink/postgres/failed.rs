@@ -28,7 +28,9 @@ impl Failed {
     pub(super) fn no_answer(patience: Duration) -> Self {
         Self {
             kind: Kind::Other,
-            cause: format!("PostgreSQL: no answer within {} s", patience.as_secs()),
+            cause: format!(
+                "PostgreSQL: no answer within {patience:?} (`database.statement_timeout`)"
+            ),
         }
     }
 
@@ -81,27 +83,14 @@ fn kind(error: &DbError) -> Kind {
     }
 }
 
-impl From<SinkError> for Failed {
-    fn from(SinkError(cause): SinkError) -> Self {
-        let kind = Kind::Other;
-        Self { kind, cause }
+impl From<NotReady> for Failed {
+    fn from(error: NotReady) -> Self {
+        Self::other(&error.to_string())
     }
 }
 
 impl From<Failed> for SinkError {
     fn from(failed: Failed) -> Self {
         Self(failed.cause)
-    }
-}
-
-impl From<Unavailable> for SinkError {
-    fn from(error: Unavailable) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<NotReady> for SinkError {
-    fn from(error: NotReady) -> Self {
-        Self(error.to_string())
     }
 }

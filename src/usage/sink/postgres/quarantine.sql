@@ -20,6 +20,11 @@ WITH given AS (
         SELECT FROM usage_events stored
         WHERE stored.event_id = given.event_id AND stored.occurred_at = given.occurred_at
     )
+    -- Nor were they stored once, and dropped with their day.
+    AND NOT EXISTS (
+        SELECT FROM usage_dropped dropped
+        WHERE dropped.event_id = given.event_id AND dropped.occurred_at = given.occurred_at
+    )
     ON CONFLICT DO NOTHING
     RETURNING ended
 ), counted AS (
