@@ -15,7 +15,7 @@ locals {
       keys = {
         account     = google_service_account.issuer
         args        = ["keys", "list"]
-        environment = local.issuer_environment
+        environment = merge(local.issuer_environment, { PQ_ENCRYPTION_NEW_PASSWORD_FILE = local.paths.next })
         volumes     = ["config", "ca", "encryption", "next"]
       }
     },
