@@ -58,7 +58,7 @@ ENV XDG_DATA_HOME=/var/lib \
 VOLUME /var/lib/cypheron-edge
 EXPOSE 8080 9902
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["/usr/local/bin/cypheron-edge", "health", "--ready"]
 ENTRYPOINT ["/usr/local/bin/cypheron-edge"]
 CMD ["serve"]

@@ -27,13 +27,33 @@ resource "google_firestore_backup_schedule" "keys" {
 # Fields that no query asks for cost a write no index. `sealed` could not be
 # indexed for long anyway: an index takes 1,500 bytes.
 resource "google_firestore_field" "unindexed" {
-  for_each = toset(["sealed", "permissions", "allowed_ips", "rate_limit", "revision", "key_hash", "expires_at", "last_used", "usage_count"])
+  for_each = toset([
+    "allowed_ips", "created_at", "expires_at", "key_hash", "last_used", "name",
+    "permissions", "rate_limit", "revision", "sealed", "usage_count",
+  ])
 
   database   = google_firestore_database.keys.name
   collection = var.firestore_collection
   field      = each.key
 
   index_config {}
+}
+
+# `keys list --active`. By `id`, `updated_at` and `deleted_at` alone every database
+# has an index.
+resource "google_firestore_index" "active" {
+  database   = google_firestore_database.keys.name
+  collection = var.firestore_collection
+
+  fields {
+    field_path = "is_active"
+    order      = "ASCENDING"
+  }
+
+  fields {
+    field_path = "id"
+    order      = "ASCENDING"
+  }
 }
 
 # The keyring is only ever read by its name.

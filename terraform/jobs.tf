@@ -15,7 +15,7 @@ locals {
       keys = {
         account     = google_service_account.issuer
         args        = ["keys", "list"]
-        environment = local.issuer_environment
+        environment = merge(local.issuer_environment, { PQ_ENCRYPTION_NEW_PASSWORD_FILE = local.paths.next })
         volumes     = ["config", "ca", "encryption", "next"]
       }
     },
@@ -134,13 +134,24 @@ resource "google_cloud_run_v2_job" "this" {
   ]
 }
 
-# Who may run them with arguments of their own.
+# Who may run them: `keys` with arguments of their own, `migrate` as it is; and see
+# how they end.
 resource "google_cloud_run_v2_job_iam_member" "operator" {
-  for_each = { for pair in setproduct(["migrate", "keys"], var.operators) : "${pair[0]} ${pair[1]}" => { job = pair[0], member = pair[1] } }
+  for_each = {
+    for pair in setproduct(
+      [
+        ["migrate", "roles/run.jobsExecutor"],
+        ["migrate", "roles/run.viewer"],
+        ["keys", "roles/run.jobsExecutorWithOverrides"],
+        ["keys", "roles/run.viewer"],
+      ],
+      var.operators,
+    ) : "${pair[0][0]} ${pair[0][1]} ${pair[1]}" => { job = pair[0][0], role = pair[0][1], member = pair[1] }
+  }
 
   name     = google_cloud_run_v2_job.this[each.value.job].name
   location = var.region
-  role     = each.value.job == "keys" ? "roles/run.jobsExecutorWithOverrides" : "roles/run.jobsExecutor"
+  role     = each.value.role
   member   = each.value.member
 }
 

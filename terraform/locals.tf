@@ -67,9 +67,10 @@ locals {
   })
 
   migrate_environment = merge(local.store_environment, {
-    DB_MAX_CONNECTIONS = "2"
-    DB_USER            = google_sql_user.owner.name
-    DB_PASSWORD_FILE   = local.paths.owner
+    CYPHERON_EDGE__DATABASE__LOGIN = "password"
+    DB_MAX_CONNECTIONS             = "2"
+    DB_USER                        = google_sql_user.owner.name
+    DB_PASSWORD_FILE               = local.paths.owner
   })
 
   database_ca = join("\n", google_sql_database_instance.usage.server_ca_cert[*].cert)

@@ -13,10 +13,16 @@ secrets=${SECRETS:-https://secretmanager.googleapis.com}
 
 if [ -n "$disk" ] && ! mountpoint -q "$data"; then
     mkdir -p "$data"
-    # Only a disk with nothing on it is made a file system.
-    if ! blkid "$disk" >/dev/null; then
-        mkfs.ext4 -q -m 0 -E lazy_itable_init=0,lazy_journal_init=0,discard "$disk"
-    fi
+    [ -b "$disk" ] || { echo "$disk is not there" >&2; exit 1; }
+    # Only a disk with nothing on it is made a file system: one that cannot be read
+    # is another exit code.
+    found=0
+    blkid --probe "$disk" >/dev/null || found=$?
+    case $found in
+        0) ;;
+        2) mkfs.ext4 -q -m 0 -E lazy_itable_init=0,lazy_journal_init=0,discard "$disk" ;;
+        *) echo "$disk cannot be read" >&2; exit 1 ;;
+    esac
     mount -o nosuid,nodev,noexec,noatime "$disk" "$data"
     chown "$user:$user" "$data"
     chmod 700 "$data"

@@ -127,6 +127,21 @@ run "keys_are_protected_and_the_edge_only_reads_them" {
   }
 }
 
+run "what_is_asked_for_has_an_index_and_the_rest_has_none" {
+  assert {
+    condition     = [for field in google_firestore_index.active.fields : field.field_path] == ["is_active", "id"]
+    error_message = "Active keys cannot be listed."
+  }
+  assert {
+    condition     = length(setintersection(keys(google_firestore_field.unindexed), ["id", "is_active", "updated_at", "deleted_at"])) == 0
+    error_message = "A field that is asked for has no index: the change feed goes by updated_at."
+  }
+  assert {
+    condition     = contains(keys(google_firestore_field.unindexed), "sealed")
+    error_message = "Envelopes are indexed."
+  }
+}
+
 run "roles_are_narrow" {
   assert {
     condition = toset([for one in google_project_iam_member.this : one.role]) == toset([
@@ -294,7 +309,9 @@ run "jobs_are_the_same_image_each_under_its_own_account" {
     error_message = "Tokens stay, or are public."
   }
   assert {
-    condition     = toset([for one in google_cloud_run_v2_job_iam_member.operator : "${one.role} ${one.member}"]) == toset(["roles/run.jobsExecutor group:operators@example.com", "roles/run.jobsExecutorWithOverrides group:operators@example.com"])
+    condition = toset(keys(google_cloud_run_v2_job_iam_member.operator)) == toset([
+      for what in ["migrate roles/run.jobsExecutor", "migrate roles/run.viewer", "keys roles/run.jobsExecutorWithOverrides", "keys roles/run.viewer"] : "${what} group:operators@example.com"
+    ])
     error_message = "Operators may do more than run the jobs, or less."
   }
   assert {

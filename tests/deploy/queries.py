@@ -1,7 +1,9 @@
 """Every PromQL query of an alert or of the dashboard parses, and asks only for
 metrics and outcomes that the edge has.
 
-usage: queries.py TERRAFORM_DIR METRICS_SOURCE REFUSALS_SOURCE
+Every alert has its section in the runbook.
+
+usage: queries.py TERRAFORM_DIR METRICS_SOURCE REFUSALS_SOURCE RUNBOOK
 """
 
 import pathlib
@@ -10,7 +12,7 @@ import sys
 
 import promql_parser
 
-terraform, metrics_source, refusals_source = map(pathlib.Path, sys.argv[1:])
+terraform, metrics_source, refusals_source, runbook = map(pathlib.Path, sys.argv[1:])
 
 names = re.findall(
     r'describe_(\w+) \w+ = "(\w+)"', metrics_source.read_text(encoding="utf-8")
@@ -54,6 +56,13 @@ with_a_key = re.search(r'with_a_key = "([^"]*)"', (terraform / "monitoring.tf").
 for outcome in set(with_a_key.group(1).split("|")) - outcomes:
     problems.append(f"with_a_key: no outcome is called {outcome}")
 
-print(f"{found} queries")
+alerts = re.findall(
+    r"^    ([a-z-]+) += \{$", (terraform / "monitoring.tf").read_text(encoding="utf-8"), re.MULTILINE
+)
+sections = re.findall(r"^### (\S+)$", runbook.read_text(encoding="utf-8"), re.MULTILINE)
+problems += [f"{runbook}: no section on {alert}" for alert in set(alerts) - set(sections)]
+problems += [f"{runbook}: there is no alert {section}" for section in set(sections) - set(alerts)]
+
+print(f"{found} queries, {len(alerts)} alerts, each with its section in {runbook}")
 if problems or not found:
     sys.exit("\n".join(problems) or "no query was found")

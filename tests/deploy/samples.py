@@ -4,6 +4,7 @@ Kubernetes' own schemas, and what no schema says against the rules below.
 usage: samples.py CONFIG_DIR TERRAFORM_DIR
 """
 
+import json
 import pathlib
 import re
 import sys
@@ -69,6 +70,23 @@ def variables():
             found += 1
     assert found > 10, found
     return found
+
+
+def indexes():
+    """Firestore's indexes, for its own tools, are those of Terraform."""
+    file = config / "firestore.indexes.json"
+    if not file.exists():
+        return
+    wanted = json.loads(file.read_text(encoding="utf-8"))
+    source = (terraform / "firestore.tf").read_text(encoding="utf-8")
+    listed = re.search(r"toset\(\[(.*?)\]\)", source, re.DOTALL).group(1)
+    unindexed = {
+        field["fieldPath"] for field in wanted["fieldOverrides"]
+        if not field["collectionGroup"].endswith("_keyring")
+    }
+    assert unindexed == set(re.findall(r'"(\w+)"', listed)), "fields without an index"
+    composite = [[field["fieldPath"] for field in index["fields"]] for index in wanted["indexes"]]
+    assert composite == [re.findall(r'field_path = "(\w+)"', source)], composite
 
 
 def seconds(text):
@@ -150,4 +168,5 @@ def compose():
 
 print(f"config/kubernetes.yaml: {kubernetes()} manifests, as Kubernetes {VERSION} has them")
 print(f"config/compose.yaml: {compose()} services that fit together")
+indexes()
 print(f"{variables()} variables that are settings")
