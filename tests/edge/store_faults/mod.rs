@@ -90,17 +90,18 @@ impl Scene {
         response.unwrap().status
     }
 
-    /// What clients see from when the fault begins until `fault` returns, and
-    /// how soon it is over after it.
+    /// What clients see from when the fault begins until `fault` returns, which
+    /// is told whether a key not served before has been admitted, and how soon
+    /// it is over after it.
     #[expect(clippy::print_stdout, reason = "what was seen is to be seen")]
-    fn during(self, name: &'static str, begins: Mode, fault: impl FnOnce(&Relay)) {
+    fn during(self, name: &'static str, begins: Mode, fault: impl FnOnce(&Relay, &AtomicBool)) {
         self.relay.set(begins);
         let clients = [
             Client::start(self.traffic, vec![self.known.clone()]),
             Client::start(self.traffic, self.unknown.clone()),
             Client::start(self.traffic, vec![self.revoked.clone()]),
         ];
-        fault(&self.relay);
+        fault(&self.relay, &clients[1].admitted);
         let [known, unknown, revoked] = clients.map(Client::end);
         self.relay.set(Mode::Pass);
         let ended = Instant::now();
@@ -129,7 +130,7 @@ impl Scene {
     }
 }
 
-fn lasting(_: &Relay) {
+fn lasting(_: &Relay, _: &AtomicBool) {
     thread::sleep(FAULT);
 }
 
@@ -137,6 +138,7 @@ fn lasting(_: &Relay) {
 /// the other: with the next one only when one was admitted.
 struct Client {
     stop: Arc<AtomicBool>,
+    admitted: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
 }
 
@@ -148,9 +150,14 @@ struct Seen {
 impl Client {
     fn start(traffic: SocketAddr, tokens: Vec<String>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || ask_on(traffic, &tokens, &stopped));
-        Self { stop, thread }
+        let admitted = Arc::new(AtomicBool::new(false));
+        let (stopped, admits) = (Arc::clone(&stop), Arc::clone(&admitted));
+        let thread = thread::spawn(move || ask_on(traffic, &tokens, &stopped, &admits));
+        Self {
+            stop,
+            admitted,
+            thread,
+        }
     }
 
     fn end(self) -> Seen {
@@ -159,7 +166,12 @@ impl Client {
     }
 }
 
-fn ask_on(traffic: SocketAddr, tokens: &[String], stop: &AtomicBool) -> Seen {
+fn ask_on(
+    traffic: SocketAddr,
+    tokens: &[String],
+    stop: &AtomicBool,
+    admitted: &AtomicBool,
+) -> Seen {
     let mut connection = Connection::open(traffic).unwrap();
     let mut seen = Seen {
         outcomes: BTreeSet::new(),
@@ -176,8 +188,11 @@ fn ask_on(traffic: SocketAddr, tokens: &[String], stop: &AtomicBool) -> Seen {
             (status, Some(_)) => format!("{status} with `Retry-After`"),
         };
         seen.outcomes.insert(outcome);
-        if response.status == 200 && left.len() > 1 {
-            left = &left[1..];
+        if response.status == 200 {
+            admitted.store(true, Ordering::SeqCst);
+            if left.len() > 1 {
+                left = &left[1..];
+            }
         }
         if stop.load(Ordering::SeqCst) {
             break;
@@ -269,10 +284,19 @@ fn a_store_that_comes_and_goes() {
     let Some(scene) = Scene::set(AGEING) else {
         return;
     };
-    scene.during("comes and goes every 300 ms", Mode::Refuse, |relay| {
-        for mode in [Mode::Refuse, Mode::Pass].into_iter().cycle().take(9) {
-            relay.set(mode);
-            thread::sleep(Duration::from_millis(300));
-        }
-    });
+    scene.during(
+        "comes and goes every 300 ms",
+        Mode::Refuse,
+        |relay, admitted| {
+            // Until a probe happens to meet it while it is there.
+            for (time, mode) in [Mode::Refuse, Mode::Pass].into_iter().cycle().enumerate() {
+                relay.set(mode);
+                thread::sleep(Duration::from_millis(300));
+                if time >= 8 && admitted.load(Ordering::SeqCst) {
+                    break;
+                }
+                assert!(time < 60, "nobody was admitted");
+            }
+        },
+    );
 }
