@@ -74,7 +74,7 @@ impl Default for Config {
             max_stale: Duration::from_mins(10),
             lookup_timeout: Duration::from_millis(500),
             read_timeout: Duration::from_secs(2),
-            max_backoff: Duration::from_secs(2),
+            max_backoff: Duration::from_secs(1),
             max_reads: 64,
             max_waiting: 4096,
             max_waiting_per_address: 256,

@@ -28,7 +28,7 @@ fn issued(deployment: &Deployment) -> Vec<String> {
         collection: "api_keys".to_owned(),
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(issue(Arc::new(repository), scope, KEYS + 1))
+    runtime.block_on(issue(Arc::new(repository), "api_keys", scope, KEYS + 1))
 }
 
 #[test]

@@ -18,14 +18,16 @@ use futures_util::future::BoxFuture;
 
 use crate::process::PASSWORD;
 
-/// The tokens of so many new keys, called `key 0` and so on.
+/// The tokens of so many new keys, called `key 0` and so on. `collection` is what
+/// the keyring is for.
 pub async fn issue(
     repository: Arc<dyn ApiKeyRepository>,
+    collection: &str,
     scope: Scope,
     keys: usize,
 ) -> Vec<String> {
     let password = Password::new(Secret::new(PASSWORD.to_owned())).unwrap();
-    let keyring = keyring::load(&*repository, &scope.collection, password).await;
+    let keyring = keyring::load(&*repository, collection, password).await;
     let operations = Operations {
         unlocked: Unlocked::new(&keyring.unwrap()),
         repository,

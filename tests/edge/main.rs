@@ -44,4 +44,6 @@ mod revocation;
 #[cfg(feature = "postgres")]
 mod scene;
 mod serving;
+#[cfg(feature = "firestore")]
+mod store_faults;
 mod upstream;
