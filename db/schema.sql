@@ -100,6 +100,14 @@ ALTER TABLE public.audit_log ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE public.key_totals (
+    key_id uuid NOT NULL,
+    usage_count bigint NOT NULL,
+    last_used timestamp with time zone NOT NULL,
+    told_count bigint DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='70');
+
 CREATE TABLE public.refusals (
     minute timestamp with time zone NOT NULL,
     route text NOT NULL,
@@ -190,6 +198,9 @@ CREATE TABLE public.usage_writers (
 
 ALTER TABLE ONLY public.audit_log
     ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.key_totals
+    ADD CONSTRAINT key_totals_pkey PRIMARY KEY (key_id);
 
 ALTER TABLE ONLY public.refusals
     ADD CONSTRAINT refusals_pkey PRIMARY KEY (minute, route, reason, client, instance);

@@ -23,7 +23,7 @@ const RANKS: &[&[&str]] = &[
     &["usage::recorder", "usage::refusals"],
     &["database", "directory", "usage::journal"],
     &["usage::config", "usage::sink"],
-    &["usage::report", "usage::shipper"],
+    &["usage::report", "usage::shipper", "usage::totals"],
     &["context"],
     &["middleware", "proxy", "sample", "server"],
     &["usage"],

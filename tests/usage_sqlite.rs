@@ -9,6 +9,7 @@ use cypheron_edge::clock::{Clock, Timestamp};
 use cypheron_edge::database::Database;
 use cypheron_edge::usage::report::SqliteReports;
 use cypheron_edge::usage::sink::{SqliteSink, UsageSink};
+use cypheron_edge::usage::totals::{KeyTotals, SqliteTotals, Which};
 use rusqlite::Connection;
 
 fn open(directory: &tempfile::TempDir) -> (SqliteSink, SqliteReports) {
@@ -39,6 +40,47 @@ contract! {
     a_report_tells_outcomes_periods_and_percentiles,
     events_are_read_in_order_after_a_moment,
     a_tail_shows_each_event_once_those_that_come_late_too,
+}
+
+macro_rules! totals {
+    ($($rule:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $rule() {
+            let directory = tempfile::tempdir().unwrap();
+            let (sink, _) = open(&directory);
+            let totals = SqliteTotals::new(&Database::open_in(directory.path()).unwrap());
+            usage_contract::$rule(&sink, &totals).await;
+        }
+    )*};
+}
+
+totals! {
+    totals_count_each_event_once_and_outlive_it,
+    a_total_is_new_until_its_record_was_told,
+    one_at_a_time_tells,
+}
+
+#[tokio::test]
+async fn usage_from_before_there_were_totals_is_in_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = Connection::open(directory.path().join("usage.db")).unwrap();
+    file.execute_batch(include_str!("../db/sqlite/0001_usage.sql"))
+        .unwrap();
+    file.execute_batch(
+        "PRAGMA application_id = 0x43594b55; PRAGMA user_version = 1; \
+         INSERT INTO usage_hourly VALUES (0, '00000000-0000-0000-0000-000000000001', 'a', 3, 0, 0, 0, 0, 8), \
+         (0, '00000000-0000-0000-0000-000000000001', 'b', 4, 1, 0, 0, 0, 9)",
+    )
+    .unwrap();
+    drop(file);
+    let totals = SqliteTotals::new(&Database::open_in(directory.path()).unwrap());
+    let mut telling = totals.begin().await.unwrap().unwrap();
+    let found = telling.totals(Which::New, None, 9).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].usage_count, found[0].last_used.as_micros()),
+        (7, 9)
+    );
 }
 
 #[tokio::test]

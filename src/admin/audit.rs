@@ -26,6 +26,12 @@ pub enum Action {
     Reveal,
     Rewrap,
     KeyringInit,
+    KeyringRotate,
+    KeyringPromote,
+    KeyringRotateAll,
+    KeyringPassword,
+    KeyringRetire,
+    KeyringDrop,
     /// The entry before it with the same key and revision came to nothing.
     Failed,
 }
@@ -41,6 +47,12 @@ impl Action {
             Self::Reveal => "reveal",
             Self::Rewrap => "rewrap",
             Self::KeyringInit => "keyring_init",
+            Self::KeyringRotate => "keyring_rotate",
+            Self::KeyringPromote => "keyring_promote",
+            Self::KeyringRotateAll => "keyring_rotate_all",
+            Self::KeyringPassword => "keyring_password",
+            Self::KeyringRetire => "keyring_retire",
+            Self::KeyringDrop => "keyring_drop",
             Self::Failed => "failed",
         }
     }

@@ -1,6 +1,13 @@
-//! Making, loading and describing the stored keyring.
+//! Making, loading, describing and changing the stored keyring.
+
+mod change;
+mod remove;
+
+pub use change::{Changed, KeyringOperationError, KeyringOperations};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinError;
 
 use crate::clock::Timestamp;
 use crate::crypto::keyring::{Cost, Description, KeyringError};
@@ -24,6 +31,23 @@ pub enum KeyringUnavailable {
     },
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+}
+
+impl KeyringUnavailable {
+    /// Whether it is for whoever configured the store or the password to mend.
+    pub const fn is_configuration(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Unusable { cause, .. } => matches!(
+                cause,
+                KeyringError::WrongPassword { .. }
+                    | KeyringError::Foreign { .. }
+                    | KeyringError::NewerFormat(_)
+                    | KeyringError::UnsupportedSuite(_)
+            ),
+            Self::Exists { .. } | Self::Repository(_) => false,
+        }
+    }
 }
 
 type Result<T> = std::result::Result<T, KeyringUnavailable>;
@@ -113,8 +137,17 @@ async fn unblocked(
 ) -> Result<Keyring> {
     tokio::task::spawn_blocking(job)
         .await
-        .map_err(|error| RepositoryError::Unavailable(error.to_string()))?
+        .map_err(ended)?
         .map_err(|cause| unusable(collection, cause))
+}
+
+/// Only a panic, or the end of the runtime, makes it so.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what a mapping of errors gets"
+)]
+fn ended(error: JoinError) -> KeyringUnavailable {
+    RepositoryError::Unavailable(error.to_string()).into()
 }
 
 fn unusable(collection: &str, cause: KeyringError) -> KeyringUnavailable {

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::sink::sink;
+use super::sink::ledger;
 use crate::admin::{AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -28,9 +28,9 @@ impl LazyAuditLog {
     }
 
     async fn open(&self) -> Result<SinkAuditLog, AuditUnavailable> {
-        let sink = sink(&self.config, &self.clock).await;
-        let sink = sink.map_err(|error| AuditUnavailable(error.to_string()))?;
-        Ok(SinkAuditLog::new(sink))
+        let ledger = ledger(&self.config, &self.clock).await;
+        let ledger = ledger.map_err(|error| AuditUnavailable(error.to_string()))?;
+        Ok(SinkAuditLog::new(ledger.sink))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::counters;
 use super::error::ServeError;
 use super::operations::{self, OpenError};
 use super::stack::Parts;
@@ -28,11 +29,12 @@ use crate::proxy::{ClientAddressRule, Upstreams};
 use crate::repository::ApiKeyReader;
 use crate::route::RouteTable;
 use crate::server::{self, Connection, Running, Server, Stop};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, metric};
 use crate::token::TokenKeys;
 use crate::usage::journal::{DataDir, Journal};
 use crate::usage::refusals::Refusals;
 use crate::usage::shipper::Shipper;
+use crate::usage::totals::UsageSync;
 
 /// To read and open the keyring again; opening it takes a second of work.
 const KEYRING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -171,12 +173,21 @@ impl Edge {
             max_bytes = journal.max_bytes(),
             "the usage journal is open"
         );
-        let sink = sink::served(config, &clock).await?;
+        let ledger = sink::served(config, &clock).await?;
+        if config.counters.write {
+            // The one thing of an edge that can write to the key store.
+            let sync = UsageSync {
+                totals: ledger.totals,
+                repository: store::opened(config, &clock)?,
+                writes_per_second: config.counters.writes_per_second,
+            };
+            tokio::spawn(counters::keep_telling(sync, config.counters.interval));
+        }
         let refusals = Refusals::new(workers);
         let shipper = Shipper::new(
             journal,
             refusals.clone(),
-            sink,
+            ledger.sink,
             clock.clone(),
             &config.usage,
         );
@@ -301,6 +312,7 @@ impl Keys {
         let password = operations::password(config)?;
         let repository = store::existing(config, clock).await?;
         let unlocked = operations::unlock(config, &*repository).await?;
+        tell_version(&unlocked.encryption);
         Ok(Self {
             repository,
             encryption: unlocked.encryption,
@@ -354,5 +366,15 @@ fn take(
     if let Some(keys) = token_keys(encryption) {
         tokens.store(Arc::new(keys));
     }
+    tell_version(encryption);
     tracing::info!(version = encryption.version(), "the keyring was reloaded");
+}
+
+/// How operators know when every edge has a change.
+fn tell_version(encryption: &PostQuantumEncryption) {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "it counts changes made by people"
+    )]
+    metrics::gauge!(metric::KEYRING_VERSION).set(encryption.version() as f64);
 }

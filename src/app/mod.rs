@@ -1,10 +1,12 @@
 //! The only wiring: which implementation stands behind each trait.
 
 mod audit;
+mod counters;
 #[cfg(feature = "postgres")]
 mod database;
 mod edge;
 mod error;
+mod keyring;
 mod operations;
 mod quickstart;
 mod reports;
@@ -13,9 +15,11 @@ mod sink;
 mod stack;
 mod store;
 
+pub use counters::usage_sync;
 #[cfg(feature = "postgres")]
 pub use database::{databases, migrate};
 pub use error::ServeError;
+pub use keyring::{keyring_operations, new_password};
 pub use operations::{Need, OpenError, describe_keyring, init_keyring, operations};
 pub use quickstart::{TRAFFIC_PORT, Welcome, quickstart};
 pub use reports::reports;

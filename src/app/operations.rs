@@ -75,7 +75,7 @@ impl OpenError {
             | Self::Store(sqlite::OpenError::Newer { .. } | sqlite::OpenError::Foreign { .. }) => {
                 true
             }
-            Self::Keyring { cause, .. } => is_of_the_wrong_keyring(cause),
+            Self::Keyring { cause, .. } => cause.is_configuration(),
             #[cfg(feature = "firestore")]
             Self::Credentials(_) => true,
             #[cfg(feature = "postgres")]
@@ -84,20 +84,6 @@ impl OpenError {
             Self::Database(error) => error.is_final(),
             _ => false,
         }
-    }
-}
-
-const fn is_of_the_wrong_keyring(cause: &KeyringUnavailable) -> bool {
-    match cause {
-        KeyringUnavailable::Missing { .. } => true,
-        KeyringUnavailable::Unusable { cause, .. } => matches!(
-            cause,
-            KeyringError::WrongPassword { .. }
-                | KeyringError::Foreign { .. }
-                | KeyringError::NewerFormat(_)
-                | KeyringError::UnsupportedSuite(_)
-        ),
-        _ => false,
     }
 }
 
@@ -244,12 +230,12 @@ fn make_directory(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-fn audit_log(config: &Config, clock: &Clock) -> LazyAuditLog {
+pub(super) fn audit_log(config: &Config, clock: &Clock) -> LazyAuditLog {
     LazyAuditLog::new(config.clone(), clock.clone())
 }
 
 /// Who runs this, as the system knows it; a name from the environment could be
 /// anybody's.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     format!("uid {}", rustix::process::getuid().as_raw())
 }

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
-use crate::crypto::Suite;
+use crate::crypto::{KeyId, Suite};
 
 /// An edge authentication proxy for API keys.
 #[derive(Debug, Parser)]
@@ -64,6 +64,10 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::option_option,
+    reason = "a flag may be given with a value, without one, or not at all"
+)]
 pub(super) enum Keyring {
     /// Make a keyring, opened by `PQ_ENCRYPTION_PASSWORD`, where there is none
     Init {
@@ -73,8 +77,44 @@ pub(super) enum Keyring {
     },
     /// Show what is in it: no secrets, no password needed
     Show(Output),
+    /// Add a key; it is used once it is promoted
+    Rotate {
+        /// Seal with this key from now on, the newest when none is named: once
+        /// every edge has it
+        #[arg(long, value_name = "KEY", num_args = 0..=1, conflicts_with_all = ["suite", "all"])]
+        promote: Option<Option<KeyId>>,
+        /// Make everything new, opened by `PQ_ENCRYPTION_NEW_PASSWORD` alone: the
+        /// answer to a stolen backup
+        #[arg(long, conflicts_with = "suite")]
+        all: bool,
+        /// With --all: whether or not edges were started with that password
+        #[arg(long, requires = "all")]
+        at_once: bool,
+        /// What the new key seals with; the primary key's when not given
+        #[arg(long, value_parser = suite)]
+        suite: Option<Suite>,
+    },
     /// Seal every record that is not sealed with the primary key again
     Rewrap,
+    /// Remove a key that no record is sealed with any more, or a generation of
+    /// tokens: what is left of a stolen keyring then opens and admits nothing
+    #[command(group = ArgGroup::new("what").required(true))]
+    Drop {
+        /// The key
+        #[arg(long, value_name = "KEY", group = "what")]
+        key: Option<KeyId>,
+        /// The generation, the first character of a token after its second `_`:
+        /// every token of it is refused from then on
+        #[arg(long, value_name = "CHARACTER", group = "what")]
+        generation: Option<char>,
+    },
+    /// Add `PQ_ENCRYPTION_NEW_PASSWORD` to the passwords that open the keyring
+    Password {
+        /// Remove a password instead, by its slot; the one that is older than
+        /// the one in use when none is named
+        #[arg(long, value_name = "SLOT", num_args = 0..=1)]
+        retire: Option<Option<KeyId>>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -1,5 +1,7 @@
 //! `keyring`
 
+mod change;
+
 use std::io::Write;
 
 use super::arguments::{Keyring, Output};
@@ -25,6 +27,30 @@ pub(super) async fn run(
             show(&description, *output, streams.out)
         }
         Keyring::Rewrap => rewrap(config, clock, streams).await,
+        Keyring::Rotate {
+            promote,
+            all,
+            at_once,
+            suite,
+        } => {
+            let handler = change::Handler::new(config, clock, streams);
+            match (promote, all) {
+                (Some(key), _) => handler.promote(*key).await,
+                (None, true) => handler.rotate_all(*at_once).await,
+                (None, false) => handler.add_key(*suite).await,
+            }
+        }
+        Keyring::Drop { key, generation } => {
+            let handler = change::Handler::new(config, clock, streams);
+            handler.drop(*key, *generation).await
+        }
+        Keyring::Password { retire } => {
+            let handler = change::Handler::new(config, clock, streams);
+            match retire {
+                Some(slot) => handler.retire_password(*slot).await,
+                None => handler.add_password().await,
+            }
+        }
     }
 }
 

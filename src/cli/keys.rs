@@ -1,6 +1,7 @@
 //! `keys`
 
 mod show;
+mod sync;
 mod token;
 
 use super::Streams;
@@ -24,7 +25,7 @@ pub(super) async fn run(
     let need = match command {
         Keys::Create(_) | Keys::Update(_) | Keys::Rotate { .. } | Keys::Reveal { .. } => Need::Open,
         Keys::Show(_) | Keys::Revoke(_) => Need::OpenIfPossible,
-        Keys::List(_) | Keys::Delete(_) => Need::Nothing,
+        Keys::List(_) | Keys::Delete(_) | Keys::SyncUsage { .. } => Need::Nothing,
     };
     let operations = app::operations(config, clock, need).await?;
     let mut handler = Handler {
@@ -45,6 +46,11 @@ pub(super) async fn run(
         Keys::Revoke(key) => handler.revoke(&key.key, key.output).await,
         Keys::Delete(key) => handler.delete(&key.key, key.output).await,
         Keys::Reveal { key, token } => handler.reveal(key, token).await,
+        Keys::SyncUsage { all } => {
+            let repository = handler.operations.repository;
+            let sync = app::usage_sync(config, clock, repository).await?;
+            sync::run(&sync, *all, handler.streams).await
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Effective {
         for (key, variable) in overrides {
             self.notes.push(format!("{key} is set by {variable}"));
         }
-        for name in [super::PASSWORD, super::PASSWORD_VARIABLE_FILE] {
+        for name in super::PASSWORDS {
             if environment::path(environment, name).is_some() {
                 self.notes.push(format!("{name} = [redacted]"));
             }

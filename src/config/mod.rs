@@ -43,7 +43,18 @@ const FILE: &str = "CYPHERON_EDGE_CONFIG";
 
 /// Opens the keyring; also as `PQ_ENCRYPTION_PASSWORD_FILE`.
 const PASSWORD: &str = "PQ_ENCRYPTION_PASSWORD";
-const PASSWORD_VARIABLE_FILE: &str = "PQ_ENCRYPTION_PASSWORD_FILE";
+
+/// Every variable that holds or names a password of the keyring.
+const PASSWORDS: &[&str] = &[
+    PASSWORD,
+    "PQ_ENCRYPTION_PASSWORD_FILE",
+    NEW_PASSWORD,
+    "PQ_ENCRYPTION_NEW_PASSWORD_FILE",
+];
+
+/// Opens the keyring from now on, when the password is changed; also as
+/// `PQ_ENCRYPTION_NEW_PASSWORD_FILE`.
+const NEW_PASSWORD: &str = "PQ_ENCRYPTION_NEW_PASSWORD";
 
 /// A file in the data directory that holds the password when the environment
 /// does not: `quickstart` makes it, readable by its owner only.
@@ -61,6 +72,7 @@ pub struct Config {
     pub directory: directory::Config,
     pub limiter: limiter::Config,
     pub usage: usage::Config,
+    pub counters: usage::totals::Config,
     pub database: database::Config,
     /// Where Firestore is, when the environment chooses it.
     pub firestore: Option<FirestoreConfig>,
@@ -72,6 +84,9 @@ pub struct Config {
     pub password: Option<Password>,
     /// Why the one that was given cannot be used. Not every command needs it.
     pub password_problem: Option<Invalid>,
+    /// What is to open the keyring from now on, when one was given, or why it
+    /// cannot be used.
+    pub new_password: Result<Option<Password>, Invalid>,
 }
 
 /// `[data]`
@@ -143,6 +158,7 @@ impl Config {
                 self.limiter.max_keys != next.limiter.max_keys,
             ),
             ("usage", self.usage != next.usage),
+            ("counters", self.counters != next.counters),
         ]
         .into_iter()
         .filter_map(|(section, differs)| differs.then_some(section))
@@ -206,6 +222,18 @@ pub fn missing_password() -> Invalid {
         format!(
             "not set: set it, or {PASSWORD}_FILE to a file that holds it, to the keyring's \
              password of at least {} characters",
+            Password::MIN_CHARACTERS
+        ),
+    )
+}
+
+/// What to say where the new password is needed and was not given.
+pub fn missing_new_password() -> Invalid {
+    Invalid::new(
+        NEW_PASSWORD,
+        format!(
+            "not set: set it, or {NEW_PASSWORD}_FILE to a file that holds it, to a password of at \
+             least {} characters",
             Password::MIN_CHARACTERS
         ),
     )

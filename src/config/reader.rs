@@ -14,8 +14,8 @@ use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
-    Config, Data, Effective, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading, checks,
-    firestore, missing_password, postgres, section,
+    Config, Data, Effective, NEW_PASSWORD, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading,
+    checks, firestore, missing_password, postgres, section,
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
@@ -132,6 +132,7 @@ impl Reader<'_> {
         let directory = self.section("directory", directory::Config::problems);
         let limiter = self.section("limiter", limiter::Config::problems);
         let mut usage = self.section("usage", usage::Config::problems);
+        let counters = self.section("counters", usage::totals::Config::problems);
         let database = self.section("database", database::Config::problems);
         let postgres = postgres::server(self.environment, &mut self.found);
         if let Some(usage) = &mut usage {
@@ -159,6 +160,7 @@ impl Reader<'_> {
             directory: directory?,
             limiter: limiter?,
             usage: usage?,
+            counters: counters?,
             database: database?,
             firestore,
             postgres,
@@ -166,6 +168,7 @@ impl Reader<'_> {
             routes,
             password,
             password_problem,
+            new_password: self.new_password(),
         };
         if self.found.is_empty() {
             checks::check(&config, purpose, &mut self.found);
@@ -314,6 +317,18 @@ impl Reader<'_> {
             given.map(|text| (text, environment::secret_source(self.environment, PASSWORD)));
         let (text, source) = given.or_else(kept).ok_or(None)?;
         Password::new(text).map_err(|short| Some(Invalid::new(source, short.to_string())))
+    }
+
+    fn new_password(&self) -> Result<Option<Password>, Invalid> {
+        let mut found = Vec::new();
+        let given = environment::secret(self.environment, NEW_PASSWORD, &mut found);
+        match found.pop() {
+            Some(problem) => Err(problem),
+            None => given.map(Password::new).transpose().map_err(|short| {
+                let source = environment::secret_source(self.environment, NEW_PASSWORD);
+                Invalid::new(source, short.to_string())
+            }),
+        }
     }
 }
 

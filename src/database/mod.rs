@@ -15,4 +15,4 @@ pub use postgres::{
 };
 pub use server::{InvalidServer, Server, SslMode};
 #[cfg(feature = "embedded")]
-pub use sqlite::{Database, DatabaseError};
+pub use sqlite::{Database, DatabaseError, FileLock};

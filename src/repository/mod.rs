@@ -67,6 +67,14 @@ pub enum RepositoryError {
     KeyringChanged,
 }
 
+/// What a key was used for, as the usage ledger has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyUsage {
+    pub key_hash: KeyHash,
+    pub usage_count: u64,
+    pub last_used: Timestamp,
+}
+
 /// Which records a listing holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -166,6 +174,11 @@ pub trait ApiKeyRepository: ApiKeyReader {
 
     /// Leaves a tombstone with revision `expected + 1`.
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>>;
+
+    /// Sets `usage_count` and `last_used` of records, and nothing else: no feed
+    /// tells of it. Says how many there were; those that are not there, or were
+    /// deleted, are passed over. What an error leaves behind may be some of them.
+    fn record_usage<'a>(&'a self, usages: &'a [KeyUsage]) -> BoxFuture<'a, Result<usize>>;
 
     /// Stores a keyring: a new one when `replaces` is `None` (fails with
     /// [`RepositoryError::Exists`] otherwise), else in the place of exactly the

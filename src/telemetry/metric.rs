@@ -35,8 +35,7 @@ metrics! {
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
     describe_gauge STORE_FEED_CONNECTED = "store_feed_connected", Count, "1 while the key store's change feed has no gap, 0 while it is cut.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
-    describe_counter STORE_FEED_DOCUMENTS = "store_feed_documents_total", Count, "Documents that came over Firestore's change feed, each of which is billed as a read.";
-    describe_counter STORE_FEED_PROBES = "store_feed_probes_total", Count, "How often Firestore's change feed was silent and the server asked for a sign of life, each time for the price of a read.";
+    describe_gauge KEYRING_VERSION = "keyring_version", Count, "The version of the keyring in use: the same on every edge once all have reloaded.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
     describe_gauge STORE_CIRCUIT = "store_circuit", Count, "How the key store is asked: 0 freely, 2 not at all because it failed, 1 while a probe looks whether it answers again.";
     describe_counter STORE_CIRCUIT_OPENINGS = "store_circuit_openings_total", Count, "How often the key store began to fail.";
@@ -56,6 +55,8 @@ metrics! {
     describe_counter USAGE_STORED = "usage_stored_total", Count, "Usage events that were stored, once each.";
     describe_counter USAGE_QUARANTINED = "usage_quarantined_total", Count, "Usage events, of those that were stored, that were put into quarantine: too old, too far ahead, or refused by the database.";
     describe_gauge DATABASE_CONNECTIONS = "database_connections", Count, "Connections to PostgreSQL; the label `pool` is queries or ingest, `state` is idle or `in_use`.";
+    describe_counter COUNTERS_WRITTEN = "counters_written_total", Count, "Records of keys that this edge told their `usage_count` and `last_used`.";
+    describe_counter COUNTERS_FAILURES = "counters_failures_total", Count, "Attempts of this edge to tell records their usage that were broken off.";
     describe_counter USAGE_SINK_FAILURES = "usage_sink_failures_total", Count, "Failed attempts to store usage.";
 }
 

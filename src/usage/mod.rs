@@ -2,7 +2,8 @@
 //!
 //! The parts have ranks of their own: [`event`] says what is recorded,
 //! `journal` keeps it safe, a `sink` is where it ends, the `shipper` takes it
-//! there, `report` reads it back.
+//! there, `report` reads it back, `totals` tell
+//! the keys' records.
 
 pub mod client;
 pub mod config;
@@ -16,5 +17,7 @@ pub mod report;
 pub mod shipper;
 #[cfg(feature = "edge")]
 pub mod sink;
+#[cfg(feature = "edge")]
+pub mod totals;
 
 pub use config::Config;

@@ -5,6 +5,7 @@
 mod check;
 mod keyring;
 mod keys;
+mod rotation;
 mod usage;
 
 use std::fs;

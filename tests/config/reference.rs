@@ -55,6 +55,7 @@ fn the_reference_has_every_key_and_no_other() {
         ("keys", fields::<repository::Config>()),
         ("limiter", fields::<limiter::Config>()),
         ("usage", fields::<usage::Config>()),
+        ("counters", fields::<usage::totals::Config>()),
         ("database", fields::<database::Config>()),
         ("upstreams.app", fields::<UpstreamConfig>()),
         ("routes", fields::<RouteConfig>()),

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod client;
+mod counters;
 mod crash;
 mod drain;
 #[cfg(feature = "postgres")]
@@ -41,6 +42,7 @@ mod quickstart;
 mod relay;
 mod reload;
 mod revocation;
+mod rotation;
 #[cfg(feature = "postgres")]
 mod scene;
 mod serving;

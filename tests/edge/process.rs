@@ -25,6 +25,36 @@ pub struct Edge {
     child: Child,
 }
 
+/// Where one more edge of a deployment is.
+pub struct Place {
+    pub traffic: SocketAddr,
+    pub health: SocketAddr,
+}
+
+impl Place {
+    pub fn free() -> Self {
+        Self {
+            traffic: free_address(),
+            health: free_address(),
+        }
+    }
+
+    /// As [`Deployment::count`].
+    #[track_caller]
+    pub fn count(&self, name: &str, label: &str) -> u64 {
+        let metrics = client::get(self.health, "/metrics", &[]).text();
+        let rows = metrics.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        });
+        let rows: Vec<_> = rows.filter(|line| line.contains(label)).collect();
+        assert!(!rows.is_empty(), "{name} is not in {metrics}");
+        rows.iter()
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
 /// A port that was free a moment ago.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -115,7 +145,9 @@ upstream = "app"
 
     /// For a process's standard error.
     pub fn log_file(&self) -> fs::File {
-        fs::File::create(self.log()).unwrap()
+        // Shared by all edges of the deployment.
+        let mut options = fs::OpenOptions::new();
+        options.create(true).append(true).open(self.log()).unwrap()
     }
 
     pub fn config(&self) -> PathBuf {
@@ -163,8 +195,21 @@ upstream = "app"
 
     /// Starts `serve` and waits until it is ready.
     pub fn serve(&self) -> Edge {
-        let child = self
-            .command(&["serve"])
+        self.start(self.command(&["serve"]), self.health)
+    }
+
+    /// Starts one more `serve` of this deployment, elsewhere.
+    pub fn serve_at(&self, place: &Place, variables: &[(&str, &str)]) -> Edge {
+        let mut command = self.command(&["serve", "--take-over"]);
+        command
+            .env("CYPHERON_EDGE__SERVER__LISTEN", place.traffic.to_string())
+            .env("CYPHERON_EDGE__HEALTH__LISTEN", place.health.to_string())
+            .envs(variables.iter().copied());
+        self.start(command, place.health)
+    }
+
+    fn start(&self, mut command: Command, health: SocketAddr) -> Edge {
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.log_file())
@@ -175,7 +220,7 @@ upstream = "app"
             if let Some(status) = edge.child.try_wait().unwrap() {
                 panic!("serve ended with {status}: {}", self.log_text());
             }
-            client::Connection::open(self.health)
+            client::Connection::open(health)
                 .and_then(|mut health| health.get("/readyz", &[]))
                 .is_ok_and(|response| response.status == 200)
         });
@@ -194,16 +239,11 @@ upstream = "app"
     /// is not there at all is a wrong name.
     #[track_caller]
     pub fn count(&self, name: &str, label: &str) -> u64 {
-        let metrics = client::get(self.health, "/metrics", &[]).text();
-        let rows = metrics.lines().filter(|line| {
-            let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-        });
-        let rows: Vec<_> = rows.filter(|line| line.contains(label)).collect();
-        assert!(!rows.is_empty(), "{name} is not in {metrics}");
-        rows.iter()
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-            .sum()
+        let place = Place {
+            traffic: self.traffic,
+            health: self.health,
+        };
+        place.count(name, label)
     }
 }
 

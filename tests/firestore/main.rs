@@ -12,8 +12,6 @@ mod contract;
 mod credentials;
 mod documents;
 mod emulator;
-mod feed;
 mod operators;
-mod relay;
 #[path = "../repository_contract/mod.rs"]
 mod repository_contract;

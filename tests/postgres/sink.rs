@@ -8,6 +8,7 @@ use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::event::{Ended, Outcome};
 use cypheron_edge::usage::report::{EventQuery, PostgresReports, UsageReports as _};
 use cypheron_edge::usage::sink::{PostgresSink, UsageSink};
+use cypheron_edge::usage::totals::PostgresTotals;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
@@ -55,6 +56,24 @@ contract! {
     a_report_tells_outcomes_periods_and_percentiles,
     events_are_read_in_order_after_a_moment,
     a_tail_shows_each_event_once_those_that_come_late_too,
+}
+
+macro_rules! totals {
+    ($($rule:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $rule() {
+            let Some(database) = database().await else { return };
+            let (sink, _, _) = open(&database);
+            let totals = PostgresTotals::new(&database.manager());
+            usage_contract::$rule(&sink, &totals).await;
+        }
+    )*};
+}
+
+totals! {
+    totals_count_each_event_once_and_outlive_it,
+    a_total_is_new_until_its_record_was_told,
+    one_at_a_time_tells,
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cypheron_edge::clock::Timestamp;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::{
-    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, RepositoryError, StoredKey,
+    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, KeyUsage, RepositoryError, StoredKey,
 };
 use cypheron_edge::token::KeyHash;
 use futures_util::StreamExt;
@@ -58,6 +58,8 @@ macro_rules! contract {
             a_deleted_record_leaves_a_tombstone
             a_deletion_that_expects_another_revision_is_refused
             a_deleted_hash_does_not_come_back
+            usage_is_recorded_of_what_is_there_and_nothing_else_changes
+            no_feed_tells_of_recorded_usage
             the_keyring_is_created_once
             the_keyring_is_replaced_only_where_it_is_what_was_read
             a_feed_begins_connected_and_tells_of_each_write_in_order
@@ -372,6 +374,62 @@ pub(crate) async fn a_deleted_hash_does_not_come_back<S: Store>(store: S) {
         repository.delete(&hash(1), 2).await,
         Err(RepositoryError::NotFound)
     );
+}
+
+fn usage(number: u8, usage_count: u64) -> KeyUsage {
+    KeyUsage {
+        key_hash: hash(number),
+        usage_count,
+        last_used: NOW.saturating_add(Duration::from_micros(usage_count)),
+    }
+}
+
+pub(crate) async fn usage_is_recorded_of_what_is_there_and_nothing_else_changes<S: Store>(
+    store: S,
+) {
+    let repository = store.open();
+    for number in 1..=3 {
+        repository.create(&key(number), b"sealed").await.unwrap();
+    }
+    repository.delete(&hash(2), 1).await.unwrap();
+    let before = stored(&repository, hash(1)).await;
+    store.pass_a_second();
+
+    let usages = [usage(1, 7), usage(2, 8), usage(3, 9), usage(4, 10)];
+    assert_eq!(repository.record_usage(&usages).await, Ok(2));
+    let mut expected = before;
+    expected.key.usage_count = 7;
+    expected.key.last_used = Some(usages[0].last_used);
+    assert_eq!(stored(&repository, hash(1)).await, expected);
+    assert_eq!(stored(&repository, hash(3)).await.key.usage_count, 9);
+    let tombstone = Ok(Found::Tombstone { revision: 2 });
+    assert_eq!(repository.find(&hash(2)).await, tombstone);
+    assert_eq!(repository.find(&hash(4)).await, Ok(Found::Absent));
+
+    // Again, lower, or nothing: what is told is what is there.
+    assert_eq!(repository.record_usage(&usages).await, Ok(2));
+    assert_eq!(stored(&repository, hash(1)).await, expected);
+    assert_eq!(repository.record_usage(&[usage(1, 2)]).await, Ok(1));
+    assert_eq!(stored(&repository, hash(1)).await.key.usage_count, 2);
+    assert_eq!(repository.record_usage(&[]).await, Ok(0));
+}
+
+pub(crate) async fn no_feed_tells_of_recorded_usage<S: Store>(store: S) {
+    let repository = store.open();
+    for number in 1..=3 {
+        repository.create(&key(number), b"").await.unwrap();
+    }
+    let mut feed = connected(&store.open()).await;
+    let usages = [usage(1, 7), usage(2, 8), usage(3, 9)];
+    assert_eq!(repository.record_usage(&usages).await, Ok(3));
+    // What comes next is the policy write after it.
+    repository.update(&next(&key(2)), b"", 1).await.unwrap();
+    let expected = Change::Record {
+        hash: hash(2),
+        revision: 2,
+        live: true,
+    };
+    assert_eq!(change(&mut feed).await, expected);
 }
 
 pub(crate) async fn the_keyring_is_created_once<S: Store>(store: S) {

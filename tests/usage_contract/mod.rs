@@ -10,6 +10,7 @@ use cypheron_edge::usage::journal::{Batch, Decided};
 use cypheron_edge::usage::refusals::{RefusalCount, Refused};
 use cypheron_edge::usage::report::{EventQuery, Period, Query, Tail, UsageReports};
 use cypheron_edge::usage::sink::{AuditRow, UsageSink};
+use cypheron_edge::usage::totals::{KeyTotal, KeyTotals, Telling, Which};
 use uuid::Uuid;
 
 pub(crate) const HOUR: i64 = 3600 * 1_000_000;
@@ -303,4 +304,80 @@ pub(crate) async fn a_tail_shows_each_event_once_those_that_come_late_too(
     store(5, 9).await;
     assert_eq!(look(12).await, [5]);
     assert!(look(12).await.is_empty());
+}
+
+fn total(key: u128, usage_count: u64, last_used: i64) -> KeyTotal {
+    KeyTotal {
+        key_id: Uuid::from_u128(key),
+        usage_count,
+        last_used: Timestamp::from_micros(last_used),
+    }
+}
+
+async fn turn(totals: &dyn KeyTotals) -> Box<dyn Telling> {
+    totals.begin().await.unwrap().unwrap()
+}
+
+async fn new(telling: &mut Box<dyn Telling>) -> Vec<KeyTotal> {
+    telling.totals(Which::New, None, 100).await.unwrap()
+}
+
+pub(crate) async fn totals_count_each_event_once_and_outlive_it(
+    sink: &dyn UsageSink,
+    totals: &dyn KeyTotals,
+) {
+    let mut late = event(4, 1);
+    late.occurred_at = Timestamp::from_micros(EIGHT - HOUR);
+    let mut refused = event(3, 2);
+    refused.outcome = Outcome::Refused(Refusal::RateLimited);
+    let first = batch(1, vec![event(1, 1), event(2, 1), refused], 3);
+    sink.store(Arc::clone(&first)).await.unwrap();
+    sink.store(first).await.unwrap();
+    sink.store(batch(2, vec![late], 1)).await.unwrap();
+    let expected = [total(1, 3, EIGHT + 5), total(2, 1, EIGHT + 5)];
+    assert_eq!(new(&mut turn(totals).await).await, expected);
+
+    let far = Timestamp::from_micros(EIGHT + 1000 * HOUR);
+    while sink.expire(far, 3).await.unwrap() > 0 {}
+    assert_eq!(new(&mut turn(totals).await).await, expected);
+}
+
+pub(crate) async fn a_total_is_new_until_its_record_was_told(
+    sink: &dyn UsageSink,
+    totals: &dyn KeyTotals,
+) {
+    let events = (1..=5).map(|id| event(id, id)).collect();
+    sink.store(batch(1, events, 5)).await.unwrap();
+    let mut telling = turn(totals).await;
+    let all = new(&mut telling).await;
+    assert_eq!(all.len(), 5);
+    let after = Some(all[1].key_id);
+    let page = telling.totals(Which::New, after, 2).await.unwrap();
+    assert_eq!(page, all[2..4]);
+
+    telling.told(all[..3].to_vec()).await.unwrap();
+    assert_eq!(new(&mut telling).await, all[3..]);
+    assert_eq!(telling.totals(Which::All, None, 100).await.unwrap(), all);
+
+    // What came in between is not taken for told.
+    sink.store(batch(1, vec![event(6, 4)], 6)).await.unwrap();
+    telling.told(all[3..].to_vec()).await.unwrap();
+    assert_eq!(new(&mut telling).await, [total(4, 2, EIGHT + 5)]);
+}
+
+pub(crate) async fn one_at_a_time_tells(_: &dyn UsageSink, totals: &dyn KeyTotals) {
+    let mut telling = turn(totals).await;
+    assert!(totals.begin().await.unwrap().is_none());
+    assert_eq!(new(&mut telling).await, []);
+    drop(telling);
+    // The other end of a connection learns of its end a little later.
+    let mut next = None;
+    for _ in 0..500 {
+        next = totals.begin().await.unwrap();
+        if next.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(next.is_some());
 }

@@ -47,6 +47,13 @@ pub(in crate::cli) enum Keys {
         #[command(flatten)]
         token: TokenOutput,
     },
+    /// Tell each record that was used since it was told last its `usage_count` and
+    /// `last_used`
+    SyncUsage {
+        /// Every record that was ever used, one put back from a backup too
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Args)]

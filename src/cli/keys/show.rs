@@ -15,8 +15,7 @@ use crate::key::{ApiKey, KeyName};
 use crate::permission::Permission;
 use crate::repository::StoredKey;
 
-/// A key, for programs. Without its bookkeeping, which nothing fills yet: a key
-/// in use must not look as if it never was.
+/// A key, for programs. Its bookkeeping is what `keys sync-usage` told it last.
 #[derive(Serialize)]
 pub(super) struct KeyView<'a> {
     id: Uuid,
@@ -29,6 +28,8 @@ pub(super) struct KeyView<'a> {
     is_active: bool,
     allowed_ips: &'a [IpNet],
     revision: u64,
+    last_used: Option<Timestamp>,
+    usage_count: u64,
 }
 
 impl<'a> KeyView<'a> {
@@ -44,6 +45,8 @@ impl<'a> KeyView<'a> {
             is_active: key.is_active,
             allowed_ips: &key.allowed_ips,
             revision: key.revision,
+            last_used: key.last_used,
+            usage_count: key.usage_count,
         }
     }
 }
@@ -119,6 +122,7 @@ pub(super) fn one(shown: &Shown, output: Output, out: &mut dyn Write) -> Result<
         ("expires", or(key.expires_at.as_ref(), "never")),
         ("updated", shown.stored.updated_at.to_string()),
         ("revision", key.revision.to_string()),
+        ("requests", told(key)),
         ("envelope", envelope.to_owned()),
         ("recoverable", or(recoverable.as_ref(), "unknown")),
     ];
@@ -126,6 +130,14 @@ pub(super) fn one(shown: &Shown, output: Output, out: &mut dyn Write) -> Result<
         writeln!(out, "{what:<20} {value}")?;
     }
     Ok(())
+}
+
+/// A key in use must not look as if it never was.
+fn told(key: &ApiKey) -> String {
+    match key.last_used {
+        Some(last) => format!("{}, the last at {last}, as last synced", key.usage_count),
+        None => "not synced: keys sync-usage".to_owned(),
+    }
 }
 
 const fn yes_or_no(holds: bool) -> &'static str {

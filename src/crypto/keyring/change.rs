@@ -22,8 +22,17 @@ pub enum ChangeError {
     UnknownKey(KeyId),
     #[error("the keyring has no password slot {0}")]
     UnknownPassword(KeyId),
-    #[error("password slot {0} is the one the keyring was opened with")]
+    #[error(
+        "password slot {0} is the one the keyring was opened with: give another of its passwords \
+         to remove this one"
+    )]
     PasswordInUse(KeyId),
+    #[error("key {0} is the primary one, which is sealed with")]
+    Primary(KeyId),
+    #[error("the keyring has no generation `{0}`")]
+    UnknownGeneration(char),
+    #[error("generation `{0}` is the one that tokens are issued of")]
+    GenerationInUse(char),
     #[error("the keyring is full: it has {0} already")]
     Full(&'static str),
     #[error(transparent)]
@@ -51,6 +60,37 @@ impl Keyring {
             return Err(ChangeError::UnknownKey(id));
         }
         document.primary = id;
+        self.with(document)
+    }
+
+    /// Removes a key that is not primary: what is sealed under it never opens
+    /// again, whoever sealed it.
+    pub fn remove_key(&self, id: KeyId) -> Result<Self, ChangeError> {
+        let mut document = self.next();
+        if document.primary == id {
+            return Err(ChangeError::Primary(id));
+        }
+        let before = document.keys.len();
+        document.keys.retain(|key| key.id != id);
+        if document.keys.len() == before {
+            return Err(ChangeError::UnknownKey(id));
+        }
+        self.with(document)
+    }
+
+    /// Removes a generation that is not the newest: its tokens are refused from
+    /// then on.
+    pub fn remove_generation(&self, name: char) -> Result<Self, ChangeError> {
+        let mut document = self.next();
+        let newest = document.generations.last().map(|entry| entry.name);
+        if newest == Some(name) {
+            return Err(ChangeError::GenerationInUse(name));
+        }
+        let before = document.generations.len();
+        document.generations.retain(|entry| entry.name != name);
+        if document.generations.len() == before {
+            return Err(ChangeError::UnknownGeneration(name));
+        }
         self.with(document)
     }
 

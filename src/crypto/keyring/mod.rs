@@ -179,6 +179,12 @@ impl Keyring {
         self.slot
     }
 
+    /// The key that new envelopes are sealed under, and its suite.
+    pub fn primary(&self) -> (KeyId, Suite) {
+        let primary = self.keys.primary();
+        (primary.id, primary.secret.suite())
+    }
+
     pub(super) fn keys(&self) -> Arc<Keys> {
         Arc::clone(&self.keys)
     }

@@ -8,7 +8,6 @@
 
 mod feed;
 mod file;
-mod pulse;
 mod reducer;
 mod row;
 mod statements;
@@ -24,8 +23,8 @@ use uuid::Uuid;
 
 use self::file::{File, Place};
 use super::{
-    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, Found, Page, RepositoryError,
-    Result, StoredKey,
+    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, Found, KeyUsage, Page,
+    RepositoryError, Result, StoredKey,
 };
 use crate::clock::Clock;
 use crate::key::ApiKey;
@@ -159,6 +158,14 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         let (hash, now) = (*hash, self.clock.wall());
         run(&self.writes, move |connection| {
             statements::delete(connection, &hash, expected, now)
+        })
+        .boxed()
+    }
+
+    fn record_usage<'a>(&'a self, usages: &'a [KeyUsage]) -> BoxFuture<'a, Result<usize>> {
+        let usages = usages.to_owned();
+        run(&self.writes, move |connection| {
+            statements::record_usage(connection, &usages)
         })
         .boxed()
     }

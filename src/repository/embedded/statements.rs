@@ -12,7 +12,9 @@ use uuid::Uuid;
 use super::row::{self, COLUMNS, stored_key};
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
-use crate::repository::{ActivePage, Filter, Found, Page, RepositoryError, Result, StoredKey};
+use crate::repository::{
+    ActivePage, Filter, Found, KeyUsage, Page, RepositoryError, Result, StoredKey,
+};
 use crate::token::KeyHash;
 
 /// How long a deletion is remembered: far longer than any edge can be cut off
@@ -206,6 +208,24 @@ fn require_revision(transaction: &Transaction<'_>, hash: &str, expected: u64) ->
         Some(found) if found != expected => Err(RepositoryError::Conflict { expected, found }),
         Some(_) => Ok(()),
     }
+}
+
+pub(super) fn record_usage(connection: &mut Connection, usages: &[KeyUsage]) -> Result<usize> {
+    let transaction = writing(connection)?;
+    let mut there = 0;
+    for usage in usages {
+        there += transaction
+            .prepare_cached(
+                "UPDATE api_keys SET usage_count = ?2, last_used = ?3 WHERE key_hash = ?1",
+            )?
+            .execute(params![
+                usage.key_hash.to_string(),
+                signed(usage.usage_count),
+                usage.last_used.as_micros(),
+            ])?;
+    }
+    transaction.commit()?;
+    Ok(there)
 }
 
 pub(super) fn keyring(connection: &Connection) -> Result<Option<Vec<u8>>> {

@@ -29,7 +29,7 @@ use firestore::gcloud_sdk::prost_types;
 
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
-use crate::repository::{Found, StoredKey};
+use crate::repository::{Found, KeyUsage, StoredKey};
 use crate::token::KeyHash;
 
 pub(super) const ID: &str = "id";
@@ -38,8 +38,8 @@ pub(super) const IS_ACTIVE: &str = "is_active";
 pub(super) const REVISION: &str = "revision";
 pub(super) const UPDATED_AT: &str = "updated_at";
 pub(super) const DELETED_AT: &str = "deleted_at";
-pub(super) const LAST_USED: &str = "last_used";
-pub(super) const USAGE_COUNT: &str = "usage_count";
+const LAST_USED: &str = "last_used";
+const USAGE_COUNT: &str = "usage_count";
 
 pub(super) type Fields = HashMap<String, Value>;
 
@@ -65,6 +65,14 @@ pub(super) fn bookkeeping(key: &ApiKey) -> Fields {
     fields([
         (LAST_USED, optional_time(key.last_used)),
         (USAGE_COUNT, integer(key.usage_count)),
+    ])
+}
+
+/// What a record is told of its use.
+pub(super) fn usage(usage: &KeyUsage) -> Fields {
+    fields([
+        (LAST_USED, time(usage.last_used)),
+        (USAGE_COUNT, integer(usage.usage_count)),
     ])
 }
 
@@ -279,7 +287,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-pub(super) fn timestamp(time: &prost_types::Timestamp) -> Timestamp {
+fn timestamp(time: &prost_types::Timestamp) -> Timestamp {
     let seconds = time.seconds.saturating_mul(1_000_000);
     Timestamp::from_micros(seconds.saturating_add(i64::from(time.nanos) / 1000))
 }

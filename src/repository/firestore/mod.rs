@@ -10,7 +10,6 @@ mod connection;
 mod credentials;
 mod document;
 mod error;
-mod feed;
 mod keyring;
 mod read;
 mod write;
@@ -21,13 +20,13 @@ pub use credentials::{Bearer, Credentials, CredentialsError};
 use std::fmt;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use metrics::Histogram;
 use uuid::Uuid;
 
 use super::{
-    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, FirestoreConfig, Found, Page,
-    Result, StoredKey,
+    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, FirestoreConfig, Found, KeyUsage,
+    Page, Result, StoredKey,
 };
 use crate::clock::Clock;
 use crate::key::ApiKey;
@@ -100,7 +99,7 @@ impl ApiKeyReader for FirestoreApiKeyRepository {
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
-        feed::follow(self.connection.clone(), self.clock.clone())
+        stream::pending().boxed()
     }
 }
 
@@ -133,6 +132,10 @@ impl ApiKeyRepository for FirestoreApiKeyRepository {
 
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>> {
         write::delete(&self.connection, hash, expected).boxed()
+    }
+
+    fn record_usage<'a>(&'a self, usages: &'a [KeyUsage]) -> BoxFuture<'a, Result<usize>> {
+        write::record_usage(&self.connection, usages).boxed()
     }
 
     fn put_keyring<'a>(

@@ -4,7 +4,7 @@ use firestore::errors::FirestoreError;
 use firestore::gcloud_sdk::google::firestore::v1::Document;
 use firestore::select_builder::FirestoreSelectDocBuilder;
 use firestore::{FirestoreDb, FirestoreQueryCursor, FirestoreResult, FirestoreValue};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -32,6 +32,19 @@ pub(super) async fn get(
             "it answered without a word on the document",
         ))),
     }
+}
+
+/// Those of several documents that are there: whether they are tombstones, and
+/// no other field.
+pub(super) async fn several(
+    client: &FirestoreDb,
+    collection: &str,
+    names: Vec<String>,
+) -> FirestoreResult<Vec<Document>> {
+    let select = client.fluent().select().fields([document::DELETED_AT]);
+    let answers = select.by_id_in(collection).batch_with_errors(names).await?;
+    let found: Vec<_> = answers.try_collect().await?;
+    Ok(found.into_iter().filter_map(|(_, found)| found).collect())
 }
 
 pub(super) async fn find(connection: &Connection, hash: &KeyHash) -> Result<Found> {

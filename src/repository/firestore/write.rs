@@ -7,6 +7,7 @@
 //! it is read and judged again. A creation has to see that nobody has its id,
 //! which no condition on one document says, and is a transaction.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use firestore::errors::FirestoreError;
@@ -28,7 +29,7 @@ use super::error::{is_overtaken, unavailable};
 use super::read;
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
-use crate::repository::{RepositoryError, Result};
+use crate::repository::{KeyUsage, RepositoryError, Result};
 use crate::token::KeyHash;
 
 /// How long a deletion is remembered: far longer than any edge can be cut off
@@ -36,7 +37,7 @@ use crate::token::KeyHash;
 const TOMBSTONES_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// Below the 500 writes that one commit may hold.
-const PURGED_AT_ONCE: u32 = 300;
+const WRITTEN_AT_ONCE: u32 = 300;
 
 /// How often somebody else may be faster before it is given up.
 const ATTEMPTS: usize = 8;
@@ -111,6 +112,68 @@ pub(super) async fn delete(connection: &Connection, hash: &KeyHash, expected: u6
     .await
 }
 
+/// Sets bookkeeping, and with it neither `updated_at` nor anything that is
+/// sealed. Says how many of the records there are.
+pub(super) async fn record_usage(connection: &Connection, usages: &[KeyUsage]) -> Result<usize> {
+    let client = connection.current().await?;
+    let mut there = 0;
+    for usages in usages.chunks(WRITTEN_AT_ONCE as usize) {
+        there += record_some(connection, &client, usages).await?;
+    }
+    Ok(there)
+}
+
+async fn record_some(
+    connection: &Connection,
+    client: &FirestoreDb,
+    usages: &[KeyUsage],
+) -> Result<usize> {
+    let by_name: HashMap<_, _> = usages
+        .iter()
+        .map(|usage| (usage.key_hash.to_string(), usage))
+        .collect();
+    let mut attempt = 1;
+    loop {
+        let names = by_name.keys().cloned().collect();
+        let found = read::several(client, connection.collection(), names).await;
+        let found = found.map_err(|error| unavailable(connection, &error))?;
+        let writes: Vec<_> = found
+            .iter()
+            .filter(|found| !document::is_tombstone(found))
+            .filter_map(|record| {
+                let usage = by_name.get(document::name(record))?;
+                Some(bookkeeping(record, usage))
+            })
+            .collect();
+        if writes.is_empty() {
+            return Ok(0);
+        }
+        let count = writes.len();
+        let outcome = commit(client, writes).await.map(|()| Ok(count));
+        if let Some(answer) = judged(connection, outcome, attempt) {
+            return answer;
+        }
+        attempt += 1;
+    }
+}
+
+fn bookkeeping(record: &Document, usage: &KeyUsage) -> Write {
+    let fields = document::usage(usage);
+    Write {
+        update_mask: Some(DocumentMask {
+            field_paths: fields.keys().cloned().collect(),
+        }),
+        operation: Some(Operation::Update(Document {
+            name: record.name.clone(),
+            fields,
+            ..Document::default()
+        })),
+        // A tombstone is not written to, and no record is made.
+        current_document: unchanged(record),
+        ..Write::default()
+    }
+}
+
 /// Writes what `write` makes of the record at `hash`, when that has revision
 /// `expected`.
 async fn replace(
@@ -145,11 +208,11 @@ async fn replace(
 
 /// The answer of an attempt; `None` when somebody else was faster, and it is to
 /// be tried again.
-fn judged(
+fn judged<T>(
     connection: &Connection,
-    outcome: FirestoreResult<Result<()>>,
+    outcome: FirestoreResult<Result<T>>,
     attempt: usize,
-) -> Option<Result<()>> {
+) -> Option<Result<T>> {
     match outcome {
         Ok(answer) => Some(answer),
         Err(error) if is_overtaken(&error) && attempt < ATTEMPTS => None,
@@ -221,7 +284,7 @@ pub(super) async fn purge_tombstones(connection: &Connection, now: Timestamp) ->
     let client = connection.current().await?;
     let query = read::all(&client, connection)
         .filter(|of| of.field(document::DELETED_AT).less_than(before.clone()))
-        .limit(PURGED_AT_ONCE);
+        .limit(WRITTEN_AT_ONCE);
     let purge = async {
         let old = query.query().await?;
         if old.is_empty() {

@@ -43,6 +43,17 @@ WITH given AS (
         response_bytes = kept.response_bytes + excluded.response_bytes,
         duration_us = kept.duration_us + excluded.duration_us,
         last_at = greatest(kept.last_at, excluded.last_at)
+    RETURNING 1
+), totals AS (
+    INSERT INTO key_totals AS kept (key_id, usage_count, last_used)
+    SELECT key_id, count(*), max(occurred_at)
+    -- Once every hour is added to, and in one order, for the same reason.
+    FROM new, (SELECT count(*) FROM hourly) AS hours
+    GROUP BY key_id
+    ORDER BY key_id
+    ON CONFLICT (key_id) DO UPDATE SET
+        usage_count = kept.usage_count + excluded.usage_count,
+        last_used = greatest(kept.last_used, excluded.last_used)
 ), counted AS (
     SELECT count(*) AS new, count(*) FILTER (WHERE ended = 'interrupted') AS interrupted
     FROM new
