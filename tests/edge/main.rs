@@ -23,6 +23,8 @@ mod firestore;
 #[expect(dead_code, reason = "the tests of the store itself use the rest")]
 #[path = "../firestore/emulator.rs"]
 mod firestore_emulator;
+#[cfg(feature = "firestore")]
+mod firestore_reader;
 mod flood;
 mod herd;
 mod issue;
