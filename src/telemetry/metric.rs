@@ -36,6 +36,8 @@ metrics! {
     describe_gauge STORE_FEED_CONNECTED = "store_feed_connected", Count, "1 while the key store's change feed has no gap, 0 while it is cut.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_gauge KEYRING_VERSION = "keyring_version", Count, "The version of the keyring in use: the same on every edge once all have reloaded.";
+    describe_counter STORE_FEED_DOCUMENTS = "store_feed_documents_total", Count, "Documents that came over Firestore's change feed, each of which is billed as a read.";
+    describe_counter STORE_FEED_PROBES = "store_feed_probes_total", Count, "How often Firestore's change feed was silent and the server asked for a sign of life, each time for the price of a read.";
     describe_histogram STORE_READ_SECONDS = "store_read_seconds", Seconds, "How long the key store took to answer one read.";
     describe_gauge STORE_CIRCUIT = "store_circuit", Count, "How the key store is asked: 0 freely, 2 not at all because it failed, 1 while a probe looks whether it answers again.";
     describe_counter STORE_CIRCUIT_OPENINGS = "store_circuit_openings_total", Count, "How often the key store began to fail.";

@@ -12,6 +12,8 @@ mod contract;
 mod credentials;
 mod documents;
 mod emulator;
+mod feed;
 mod operators;
+mod relay;
 #[path = "../repository_contract/mod.rs"]
 mod repository_contract;

@@ -1,15 +1,19 @@
 //! The change feed: a thread that looks at the file every few milliseconds.
 //!
 //! `PRAGMA data_version` tells cheaply whether anybody committed; only then is
-//! the change log read.
+//! the change log read. The thread says with a beat that it goes on looking; one
+//! that hangs, on a disk that does not answer say, is a cut.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use rusqlite::{Connection, Row};
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::file::{File, Place};
+use super::pulse::Pulse;
 use super::reducer::{Entry, Look, Reducer, Subject};
 use crate::repository::{Change, Result};
 use crate::telemetry::metric;
@@ -22,26 +26,67 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// replaced store of many keys takes.
 const BATCH: u16 = 512;
 
+/// A thread that has not looked for so long hangs: a hundred times what it
+/// sleeps, so that a busy machine is not taken for a broken one.
+const HANGS: Duration = Duration::from_secs(2);
+
 /// Follows the file for as long as the stream lives.
 pub(super) fn follow(place: Place) -> BoxStream<'static, Change> {
+    follow_looks(move |sender, beats| watch(File::at(place), &sender, &beats))
+}
+
+fn follow_looks(
+    watch: impl FnOnce(Sender<Change>, Arc<AtomicU64>) + Send + 'static,
+) -> BoxStream<'static, Change> {
     let (sender, receiver) = mpsc::channel(usize::from(BATCH));
+    let beats = Arc::new(AtomicU64::new(0));
+    let watcher = Watcher {
+        changes: receiver,
+        beats: Arc::clone(&beats),
+        pulse: Pulse::default(),
+    };
     let thread = std::thread::Builder::new()
         .name("keys-feed".to_owned())
-        .spawn(move || watch(File::at(place), &sender));
+        .spawn(move || watch(sender, beats));
     if let Err(error) = thread {
         // Never connected, so the directory goes by its timeouts.
         tracing::error!(%error, "no thread can be started for the key store's change feed");
         return stream::pending().boxed();
     }
-    stream::unfold(receiver, |mut receiver| async {
-        let change = receiver.recv().await?;
-        Some((change, receiver))
+    stream::unfold(watcher, |mut watcher| async {
+        let change = watcher.next().await?;
+        log(&change);
+        Some((change, watcher))
     })
     .chain(stream::pending())
     .boxed()
 }
 
-fn watch(mut file: File, changes: &Sender<Change>) {
+/// The thread's changes, and its silence.
+struct Watcher {
+    changes: Receiver<Change>,
+    beats: Arc<AtomicU64>,
+    pulse: Pulse,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Change> {
+        loop {
+            let patience = if self.pulse.hangs() { INTERVAL } else { HANGS };
+            // What the thread said before its beat is told before it is believed again.
+            let told = match tokio::time::timeout(patience, self.changes.recv()).await {
+                Ok(Some(change)) => self.pulse.told(change),
+                Ok(None) => return self.pulse.ended(),
+                Err(_) => self.pulse.felt(self.beats.load(Ordering::Acquire)),
+            };
+            if told.is_some() {
+                return told;
+            }
+        }
+    }
+}
+
+fn watch(mut file: File, changes: &Sender<Change>, beats: &AtomicU64) {
     let mut reducer = Reducer::default();
     let mut version = None;
     while !changes.is_closed() {
@@ -51,11 +96,11 @@ fn watch(mut file: File, changes: &Sender<Change>) {
             (Look::Failed, false)
         });
         for change in reducer.observe(look) {
-            log(&change);
             if changes.blocking_send(change).is_err() {
                 return;
             }
         }
+        beats.fetch_add(1, Ordering::Release);
         if !more {
             std::thread::sleep(INTERVAL);
         }
@@ -135,4 +180,32 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         sequence: row.get(0)?,
         subject,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_hangs_is_a_cut_until_it_has_caught_up() {
+        let (hang, hangs) = mpsc::channel::<()>();
+        let mut feed = follow_looks(move |changes, beats| {
+            changes.blocking_send(Change::Connected).unwrap();
+            beats.fetch_add(1, Ordering::Release);
+            hangs.recv().unwrap();
+            changes.blocking_send(Change::Keyring).unwrap();
+            beats.fetch_add(1, Ordering::Release);
+            hangs.recv().unwrap();
+        });
+        assert_eq!(feed.next().await, Some(Change::Connected));
+        assert_eq!(feed.next().await, Some(Change::Cut));
+        hang.send(()).unwrap();
+        assert_eq!(feed.next().await, Some(Change::Keyring));
+        assert_eq!(feed.next().await, Some(Change::Connected));
+        drop(hang);
+        // Its thread panics, which is the end of it.
+        assert_eq!(feed.next().await, Some(Change::Cut));
+    }
 }

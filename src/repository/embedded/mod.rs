@@ -8,6 +8,7 @@
 
 mod feed;
 mod file;
+mod pulse;
 mod reducer;
 mod row;
 mod statements;

@@ -38,8 +38,8 @@ pub(super) const IS_ACTIVE: &str = "is_active";
 pub(super) const REVISION: &str = "revision";
 pub(super) const UPDATED_AT: &str = "updated_at";
 pub(super) const DELETED_AT: &str = "deleted_at";
-const LAST_USED: &str = "last_used";
-const USAGE_COUNT: &str = "usage_count";
+pub(super) const LAST_USED: &str = "last_used";
+pub(super) const USAGE_COUNT: &str = "usage_count";
 
 pub(super) type Fields = HashMap<String, Value>;
 
@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn timestamp(time: &prost_types::Timestamp) -> Timestamp {
+pub(super) fn timestamp(time: &prost_types::Timestamp) -> Timestamp {
     let seconds = time.seconds.saturating_mul(1_000_000);
     Timestamp::from_micros(seconds.saturating_add(i64::from(time.nanos) / 1000))
 }

@@ -14,7 +14,7 @@ use super::write::{commit, condition, set, unchanged};
 use crate::crypto::keyring::Description;
 use crate::repository::{RepositoryError, Result};
 
-const CURRENT: &str = "current";
+pub(super) const CURRENT: &str = "current";
 const DOCUMENT: &str = "document";
 
 pub(super) async fn read(connection: &Connection) -> Result<Option<Vec<u8>>> {

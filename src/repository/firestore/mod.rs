@@ -10,6 +10,7 @@ mod connection;
 mod credentials;
 mod document;
 mod error;
+mod feed;
 mod keyring;
 mod read;
 mod write;
@@ -20,7 +21,7 @@ pub use credentials::{Bearer, Credentials, CredentialsError};
 use std::fmt;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::BoxStream;
 use metrics::Histogram;
 use uuid::Uuid;
 
@@ -99,7 +100,7 @@ impl ApiKeyReader for FirestoreApiKeyRepository {
     }
 
     fn changes(&self) -> BoxStream<'static, Change> {
-        stream::pending().boxed()
+        feed::follow(self.connection.clone(), self.clock.clone())
     }
 }
 
