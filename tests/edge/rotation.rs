@@ -115,6 +115,43 @@ fn making_everything_new_refuses_nobody_whose_edge_has_the_new_password() {
     make_everything_new(&Deployment::new(upstream.address, RESTLESS));
 }
 
+/// The same in Firestore.
+#[cfg(feature = "firestore")]
+mod firestore {
+    use super::*;
+    use crate::firestore_emulator as emulator;
+
+    fn deployment(upstream: &Upstream) -> Option<Deployment> {
+        let emulator = emulator::shared()?;
+        let variables = vec![
+            ("GOOGLE_CLOUD_PROJECT_ID", emulator.project().project),
+            ("FIRESTORE_EMULATOR_HOST", emulator.address().to_owned()),
+        ];
+        let settings = format!("[keys]\nstore = \"firestore\"\n{RESTLESS}");
+        Some(Deployment::in_environment(
+            upstream.address,
+            &settings,
+            variables,
+        ))
+    }
+
+    #[test]
+    fn rotating_promoting_rewrapping_and_changing_the_password_refuses_nobody() {
+        let upstream = Upstream::start();
+        if let Some(deployment) = deployment(&upstream) {
+            change_key_and_password(&upstream, &deployment);
+        }
+    }
+
+    #[test]
+    fn making_everything_new_refuses_nobody_whose_edge_has_the_new_password() {
+        let upstream = Upstream::start();
+        if let Some(deployment) = deployment(&upstream) {
+            make_everything_new(&deployment);
+        }
+    }
+}
+
 fn change_key_and_password(upstream: &Upstream, deployment: &Deployment) {
     let tokens = keys(deployment);
     let places = [Place::free(), Place::free(), Place::free()];
