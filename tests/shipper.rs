@@ -35,6 +35,9 @@ struct Memory {
     fail: AtomicU32,
     /// After that, so many do it and then fail.
     forget: AtomicU32,
+    /// So many calls to delete what is old fail; how many there were.
+    fail_to_expire: AtomicU32,
+    expiries: AtomicU32,
 }
 
 impl Memory {
@@ -98,7 +101,14 @@ impl UsageSink for Memory {
     }
 
     fn expire(&self, _: Timestamp, _: usize) -> BoxFuture<'_, Result<usize, SinkError>> {
-        async { Ok(0) }.boxed()
+        async {
+            self.expiries.fetch_add(1, Ordering::Relaxed);
+            if take_one(&self.fail_to_expire) {
+                return Err(away());
+            }
+            Ok(0)
+        }
+        .boxed()
     }
 
     fn audit(&self, _: AuditRow) -> BoxFuture<'_, Result<(), SinkError>> {
@@ -127,7 +137,16 @@ fn begin(directory: &Path, workers: usize) -> (Journal, Vec<Writer>) {
 }
 
 fn shipper(journal: Journal, refusals: &Refusals, sink: Arc<dyn UsageSink>) -> Shipper {
-    Shipper::new(journal, refusals.clone(), sink, clock(), &config())
+    shipper_by(clock(), journal, refusals, sink)
+}
+
+fn shipper_by(
+    clock: Clock,
+    journal: Journal,
+    refusals: &Refusals,
+    sink: Arc<dyn UsageSink>,
+) -> Shipper {
+    Shipper::new(journal, refusals.clone(), sink, clock, &config())
 }
 
 fn decision(key: u128) -> Decision<'static> {
@@ -194,6 +213,35 @@ async fn a_failing_sink_is_told_of_and_gets_everything_once_it_is_back() {
     stop.send(()).unwrap();
     assert!(running.await.unwrap());
     assert!(!state.is_failing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_cannot_delete_what_is_old_takes_events_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, writers) = begin(directory.path(), 1);
+    let sink = Arc::new(Memory::default());
+    sink.fail_to_expire.store(1, Ordering::Relaxed);
+    let clock = clock();
+    let shipper = shipper_by(clock.clone(), journal, &Refusals::new(1), sink.clone());
+    let state = shipper.sink_state();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(shipper.run(stopped.map(drop)));
+    for key in 0..10 {
+        record(&writers[0], key..key + 1);
+        while sink.keys().len() as u128 <= key {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(!state.is_failing());
+        }
+    }
+    // Nor is it asked again with every batch, but when it is due.
+    let expiries = || sink.expiries.load(Ordering::Relaxed);
+    assert_eq!(expiries(), 1);
+    clock.advance(Duration::from_mins(10));
+    while expiries() < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.send(()).unwrap();
+    assert!(running.await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,10 @@ use serde::Deserialize;
 
 use crate::setting::{self, Invalid};
 
+/// No batch takes longer: what PostgreSQL remembers of batches counts on it, and
+/// its own bound on timeouts, some 24 days, is never met.
+const LONGEST_STATEMENT: Duration = Duration::from_hours(1);
+
 /// `[database]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,7 +23,7 @@ pub struct Config {
     /// How long a connection is kept for the next statement.
     #[serde(deserialize_with = "setting::duration")]
     pub idle_timeout: Duration,
-    /// How long the server may take to store a batch of usage.
+    /// How long the server may take to store a batch of usage; at most an hour.
     #[serde(deserialize_with = "setting::duration")]
     pub statement_timeout: Duration,
 }
@@ -57,6 +61,10 @@ impl Config {
                 let key = format!("{section}.{key}");
                 found.push(Invalid::new(key, "must be at least `100ms`"));
             }
+        }
+        if self.statement_timeout > LONGEST_STATEMENT {
+            let key = format!("{section}.statement_timeout");
+            found.push(Invalid::new(key, "must be at most `1h`"));
         }
     }
 }

@@ -59,7 +59,7 @@ metrics! {
     describe_gauge DATABASE_CONNECTIONS = "database_connections", Count, "Connections to PostgreSQL; the label `pool` is queries or ingest, `state` is idle or `in_use`.";
     describe_counter COUNTERS_WRITTEN = "counters_written_total", Count, "Records of keys that this edge told their `usage_count` and `last_used`.";
     describe_counter COUNTERS_FAILURES = "counters_failures_total", Count, "Attempts of this edge to tell records their usage that were broken off.";
-    describe_counter USAGE_SINK_FAILURES = "usage_sink_failures_total", Count, "Failed attempts to store usage.";
+    describe_counter USAGE_SINK_FAILURES = "usage_sink_failures_total", Count, "Failed attempts to store usage, or to delete what is older than its retention.";
 }
 
 #[cfg(test)]

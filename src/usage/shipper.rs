@@ -16,7 +16,7 @@ use super::config::Config;
 use super::journal::{Batch, Decided, Journal, Remains};
 use super::refusals::{RefusalCount, Refusals};
 use super::sink::{SinkError, Stored, UsageSink};
-use crate::clock::{Clock, Tick};
+use crate::clock::{Clock, Now, Tick};
 use crate::telemetry::metric;
 
 /// Events in one transaction, when there are as many: large enough that what it
@@ -280,12 +280,24 @@ impl Shipper {
             self.due.refusals = now.tick.saturating_add(REFUSALS_EVERY);
         }
         if now.tick >= self.due.expiry {
-            let before = now.wall.saturating_sub(self.retention);
-            if self.sink.expire(before, EXPIRED).await? < EXPIRED {
-                self.due.expiry = now.tick.saturating_add(EXPIRY_EVERY);
-            }
+            self.expire(now).await;
         }
         Ok(())
+    }
+
+    /// What was kept for long enough is in nobody's way: when it cannot be
+    /// deleted, the events go on, and it is tried again when it is due.
+    async fn expire(&mut self, now: Now) {
+        let before = now.wall.saturating_sub(self.retention);
+        match self.sink.expire(before, EXPIRED).await {
+            Ok(expired) if expired >= EXPIRED => return,
+            Ok(_) => {}
+            Err(SinkError(error)) => {
+                self.meters.failures.increment(1);
+                tracing::error!(%error, "what is older than `usage.retention` is not deleted");
+            }
+        }
+        self.due.expiry = now.tick.saturating_add(EXPIRY_EVERY);
     }
 
     async fn ship_refusals(&mut self) -> Result<(), ShipError> {

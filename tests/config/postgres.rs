@@ -103,3 +103,12 @@ fn an_access_token_needs_no_password_and_a_server_that_is_known() {
     let text = refused(iam, &[socket, ("DB_PASSWORD", "sesame")]);
     assert!(text.contains("needs none"), "{text}");
 }
+
+#[test]
+fn a_statement_may_take_an_hour_and_no_longer() {
+    let url = ("DATABASE_URL", "postgres://edge:sesame@db/usage");
+    accepted("[database]\nstatement_timeout = \"1h\"", &[url]);
+    let text = refused("[database]\nstatement_timeout = \"61min\"", &[url]);
+    let problem = "database.statement_timeout: must be at most `1h`";
+    assert!(text.contains(problem), "{text}");
+}
