@@ -84,6 +84,8 @@
 //! the Firestore store, `postgres` the PostgreSQL sink, `kyber` a second envelope
 //! suite.
 
+#[cfg(any(feature = "postgres", feature = "firestore"))]
+mod cause;
 pub mod clock;
 pub mod problem;
 pub mod secret;

@@ -94,8 +94,8 @@ pub async fn load(
 }
 
 /// As [`load`], of a keyring that is loaded again and again: `None` when its
-/// document is the one in `held`, into which it is put once it is opened.
-/// Opening it takes a password's worth of work, reading it next to nothing.
+/// document is the one in `held`, into which it is put once it was opened, or
+/// cannot be: trying takes a password's worth of work, reading next to nothing.
 pub async fn load_changed(
     repository: &dyn ApiKeyReader,
     collection: &str,
@@ -107,9 +107,11 @@ pub async fn load_changed(
         return Ok(None);
     }
     let (owned, bytes) = (collection.to_owned(), document.clone());
-    let keyring = unblocked(collection, move || Keyring::open(&bytes, &owned, &password)).await?;
-    *locked(held) = document;
-    Ok(Some(keyring))
+    let opened = unblocked(collection, move || Keyring::open(&bytes, &owned, &password)).await;
+    if matches!(opened, Ok(_) | Err(KeyringUnavailable::Unusable { .. })) {
+        *locked(held) = document;
+    }
+    opened.map(Some)
 }
 
 fn locked(held: &Mutex<Vec<u8>>) -> MutexGuard<'_, Vec<u8>> {

@@ -197,12 +197,6 @@ impl Edge {
         health.add_part("key_store", move || !store.is_store_failing());
         health.add_part("key_store_feed", move || feed.is_connected());
         health.add_part("usage_sink", move || !sink_state.is_failing());
-        let (keys, ready) = (directory.clone(), Arc::clone(&health));
-        tokio::spawn(async move {
-            keys.warmed_up().await;
-            ready.keyring_opened();
-        });
-
         let parts = Parts {
             clock,
             routes: Arc::clone(&routing.routes),
@@ -217,6 +211,7 @@ impl Edge {
             refusals,
         };
         let address = server.address();
+        let keys = directory.clone();
         tokio::spawn(async move { directory.follow().await });
         let running = server.start(move |worker| {
             let stack = parts.stack(worker);
@@ -229,6 +224,11 @@ impl Edge {
             routes = config.routes.len(),
             "serving"
         );
+        let ready = Arc::clone(&health);
+        tokio::spawn(async move {
+            keys.warmed_up().await;
+            ready.keyring_opened();
+        });
         Ok(Self {
             stop: running.stop(),
             running,

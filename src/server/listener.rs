@@ -20,6 +20,12 @@ pub struct BindError {
     source: io::Error,
 }
 
+impl From<BindError> for io::Error {
+    fn from(error: BindError) -> Self {
+        Self::new(error.source.kind(), error)
+    }
+}
+
 impl BindError {
     /// Another process has the port.
     pub fn is_taken(&self) -> bool {
@@ -36,25 +42,70 @@ impl BindError {
     }
 }
 
-/// `count` sockets on `address`, at least one.
-pub(super) fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, BindError> {
-    let failed = |source| BindError { address, source };
-    // why: a socket that shares its port would also share it with another
-    // process of ours. One that does not share tells whether there is one.
-    bound(address, false).map_err(failed)?;
-    let first = listening(address).map_err(failed)?;
-    let address = first.local_addr().map_err(failed)?;
-    let rest = (1..count).map(|_| listening(address).map_err(failed));
-    std::iter::once(Ok(first)).chain(rest).collect()
+/// Sockets that have a port, and refuse connections until they listen.
+#[derive(Debug)]
+pub(super) struct Bound {
+    address: SocketAddr,
+    sockets: Vec<Socket>,
 }
 
-fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+impl Bound {
+    /// `count` sockets on `address`, at least one.
+    pub(super) fn to(address: SocketAddr, count: usize) -> Result<Self, BindError> {
+        let failed = |source| BindError { address, source };
+        unshared(address).map_err(failed)?;
+        let first = prepared(address).map_err(failed)?;
+        let address = local(&first).map_err(failed)?;
+        let rest = (1..count).map(|_| prepared(address).map_err(failed));
+        let sockets = std::iter::once(Ok(first)).chain(rest);
+        Ok(Self {
+            address,
+            sockets: sockets.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// With the port that was given for port 0.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) const fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    pub(super) fn listen(self) -> Result<Vec<TcpListener>, BindError> {
+        let address = self.address;
+        let failed = |source| BindError { address, source };
+        // Somebody may have begun to listen meanwhile.
+        unshared(address).map_err(failed)?;
+        let sockets = self.sockets.into_iter();
+        sockets
+            .map(|socket| {
+                socket.listen(BACKLOG).map_err(failed)?;
+                Ok(socket.into())
+            })
+            .collect()
+    }
+}
+
+/// Whether nobody listens on `address`: a socket that shares its port would also
+/// share it with another process of ours, one that does not share tells whether
+/// there is one.
+fn unshared(address: SocketAddr) -> io::Result<()> {
+    bound(address, false).map(drop)
+}
+
+fn prepared(address: SocketAddr) -> io::Result<Socket> {
     let socket = bound(address, true)?;
     // What a listening socket is set to, its connections inherit.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+fn local(socket: &Socket) -> io::Result<SocketAddr> {
+    let address = socket.local_addr()?.as_socket();
+    address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
 fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -68,23 +119,37 @@ fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]
     fn sockets_share_a_port_that_nobody_else_gets() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let address: SocketAddr = address.parse().unwrap();
-            let listeners = bind(address, 3).unwrap();
-            let address = listeners[0].local_addr().unwrap();
+            let bound = Bound::to(address, 3).unwrap();
+            let address = bound.address();
+            let listeners = bound.listen().unwrap();
+            assert_eq!(listeners.len(), 3);
             assert!(
                 listeners
                     .iter()
                     .all(|listener| listener.local_addr().unwrap() == address)
             );
-            let error = bind(address, 1).unwrap_err();
+            let error = Bound::to(address, 1).unwrap_err();
             assert!(error.is_taken());
             let text = error.to_string();
             assert!(text.contains("server.listen") && text.contains(&address.to_string()));
         }
+    }
+
+    #[test]
+    fn until_it_listens_a_socket_refuses_and_another_one_may_come_first() {
+        let bound = Bound::to("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let refused = TcpStream::connect(bound.address()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let first = Bound::to(bound.address(), 1).unwrap().listen().unwrap();
+        assert!(bound.listen().unwrap_err().is_taken());
+        drop(first);
     }
 }

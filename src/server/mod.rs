@@ -37,6 +37,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
+use self::listener::Bound;
 use self::load::Loads;
 use self::worker::Worker;
 
@@ -49,36 +50,30 @@ pub struct Connection {
     pub local: SocketAddr,
 }
 
-/// Listening sockets, one per worker, that nobody serves yet.
+/// Sockets, one per worker, that do not listen yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    address: SocketAddr,
-    listeners: Vec<std::net::TcpListener>,
+    bound: Bound,
 }
 
 impl Server {
-    /// Opens the sockets. From here on the port is ours and clients wait.
+    /// Opens the sockets. Clients are refused until the workers start: what they
+    /// have to wait for may take long.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        let listeners = listener::bind(config.listen, config.workers.count())?;
-        let address = listeners
-            .first()
-            .and_then(|listener| listener.local_addr().ok())
-            .unwrap_or(config.listen);
         Ok(Self {
             config: config.clone(),
-            address,
-            listeners,
+            bound: Bound::to(config.listen, config.workers.count())?,
         })
     }
 
     /// Where it listens: with the port that was given for port 0.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.bound.address()
     }
 
     pub const fn workers(&self) -> usize {
-        self.listeners.len()
+        self.bound.count()
     }
 
     /// Starts the workers. Each calls `make` with its number, on its own
@@ -93,19 +88,17 @@ impl Server {
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
+        let listeners = self.bound.listen()?;
         let make = Arc::new(make);
         let config = Arc::new(self.config);
         let (stop, stopped) = watch::channel(false);
         let stop = Stop(stop);
         let (ended, unfinished) = mpsc::unbounded_channel();
-        let (handing, handed): (Vec<_>, Vec<_>) = self
-            .listeners
-            .iter()
-            .map(|_| mpsc::unbounded_channel())
-            .unzip();
+        let (handing, handed): (Vec<_>, Vec<_>) =
+            listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let loads = Arc::new(Loads::new(handing, config.max_connections));
-        let mut threads = Vec::with_capacity(self.listeners.len());
-        for (index, (listener, handed)) in self.listeners.into_iter().zip(handed).enumerate() {
+        let mut threads = Vec::with_capacity(listeners.len());
+        for (index, (listener, handed)) in listeners.into_iter().zip(handed).enumerate() {
             let worker = Worker {
                 index,
                 config: Arc::clone(&config),

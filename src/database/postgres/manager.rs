@@ -24,6 +24,7 @@ use super::grant;
 use super::password::{AccessToken, FixedPassword, Passwords};
 use super::schema::{self, NotReady, SchemaState};
 use super::tls;
+use crate::cause::chain;
 use crate::database::config::{Config, Login};
 use crate::database::server::{InvalidServer, Server};
 
@@ -406,7 +407,7 @@ impl From<PoolError> for Failed {
             },
             PoolError::Timeout(TimeoutType::Wait) => Self::all_in_use("ingest"),
             PoolError::Timeout(_) => Self::other(no_answer()),
-            other => Self::other(Unavailable(super::cause::chain(&other))),
+            other => Self::other(Unavailable(chain(&other))),
         }
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::Unavailable;
-use super::cause::chain;
+use crate::cause::chain;
 use crate::secret::Secret;
 
 /// Where a new connection's password comes from.

@@ -5,7 +5,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use tokio_postgres::Client;
 
 use super::Unavailable;
-use super::cause::chain;
+use crate::cause::chain;
 
 /// What brings a database from one version to the next. Only ever appended to.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("db/migrations");

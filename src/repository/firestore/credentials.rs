@@ -23,6 +23,7 @@ use http::Extensions;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 
+use crate::cause::chain;
 use crate::clock::{Clock, Timestamp};
 
 /// What a token has to be good for.
@@ -385,19 +386,4 @@ fn service_account(path: &Path) -> Result<CustomServiceAccount, CredentialsError
         Err(error) => return Err(wrong(format!("it is no key file: {error}"))),
     }
     CustomServiceAccount::from_json(&text).map_err(|error| wrong(chain(&error)))
-}
-
-/// An error with what lies beneath it, unless it says that itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let beneath = error.to_string();
-        if !text.contains(&beneath) {
-            text.push_str(": ");
-            text.push_str(&beneath);
-        }
-        next = error.source();
-    }
-    text
 }

@@ -13,6 +13,7 @@ mod meters;
 mod retry;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -158,12 +159,14 @@ async fn probe(guarded: Weak<Shared>, hash: KeyHash, opening: Opening) {
             return;
         }
         shared.meters.probing();
-        let looked = timeout(shared.bounds.deadline, shared.look(number, &hash)).await;
-        match looked {
-            Ok(Err(error)) if retry::is_fault(&error) => {
+        // Nothing but a probe closes the breaker: none may end without having looked.
+        let look = AssertUnwindSafe(shared.look(number, &hash)).catch_unwind();
+        match timeout(shared.bounds.deadline, look).await {
+            Ok(Ok(Err(error))) if retry::is_fault(&error) => {
                 tracing::debug!(%error, "the key store still fails");
             }
-            Ok(_) => return shared.succeeded(),
+            Ok(Ok(_)) => return shared.succeeded(),
+            Ok(Err(_)) => tracing::error!("a look at the key store panicked"),
             Err(_) => tracing::debug!("the key store still does not answer"),
         }
         if shared.breaker().is_open_since(opening) {

@@ -120,6 +120,7 @@ impl Scene {
         println!("{row:?}");
         let log = self.deployment.log_text();
         assert!(row.longest <= LONGEST, "{row:?}\n{log}");
+        assert!(!row.revoked.contains("200"), "{row:?}\n{log}");
         eventually("the store is well", || {
             let health = Connection::open(self.deployment.health)
                 .and_then(|mut health| health.get("/readyz", &[]));
@@ -130,8 +131,10 @@ impl Scene {
     }
 }
 
-fn lasting(_: &Relay, _: &AtomicBool) {
+fn lasting(_: &Relay, admitted: &AtomicBool) {
     thread::sleep(FAULT);
+    let admitted = admitted.load(Ordering::SeqCst);
+    assert!(!admitted, "nobody vouched for a key that was admitted");
 }
 
 /// Asks as long as it is let, one request after the other, with one token after
