@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ struct Memory {
     /// So many calls to delete what is old fail; how many there were.
     fail_to_expire: AtomicU32,
     expiries: AtomicU32,
+    /// It fails for good once it has stored one more batch.
+    only_one: AtomicBool,
 }
 
 impl Memory {
@@ -70,6 +72,9 @@ impl UsageSink for Memory {
         async move {
             if take_one(&self.fail) {
                 return Err(away());
+            }
+            if self.only_one.load(Ordering::Relaxed) {
+                self.fail.store(u32::MAX, Ordering::Relaxed);
             }
             let mut new = 0;
             for event in &batch.events {
@@ -268,6 +273,43 @@ async fn what_cannot_be_stored_in_time_is_left_for_the_next_start() {
     stop.send(()).unwrap();
     assert!(running.await.unwrap());
     assert_eq!(sink.keys(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_process_left_is_stored_by_one_that_ends_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    // Of two workers, and more than one batch.
+    let (journal, writers) = begin(directory.path(), 2);
+    record(&writers[0], 0..12_000);
+    record(&writers[1], 12_000..12_010);
+    drop((journal, writers));
+
+    let (journal, writers) = begin(directory.path(), 1);
+    record(&writers[0], 12_010..12_020);
+    let sink = Arc::new(Memory::default());
+    sink.fail.store(2, Ordering::Relaxed);
+    sink.forget.store(2, Ordering::Relaxed);
+    let shipper = shipper(journal, &Refusals::new(1), sink.clone());
+    assert!(shipper.run(std::future::ready(())).await);
+    assert!(sink.keys().into_iter().eq(0..12_020));
+    let left = std::fs::read_dir(directory.path().join("journal")).unwrap();
+    assert_eq!(left.count(), 1, "the dead one's directory is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_own_usage_comes_first_when_there_is_no_time_for_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, writers) = begin(directory.path(), 1);
+    record(&writers[0], 0..10);
+    drop((journal, writers));
+
+    let (journal, writers) = begin(directory.path(), 1);
+    record(&writers[0], 10..20);
+    let sink = Arc::new(Memory::default());
+    sink.only_one.store(true, Ordering::Relaxed);
+    let shipper = shipper(journal, &Refusals::new(1), sink.clone());
+    assert!(shipper.run(std::future::ready(())).await);
+    assert_eq!(sink.keys(), (10..20).collect::<Vec<_>>());
 }
 
 async fn check(directory: &Path, instance: Uuid) -> InstanceCheck {

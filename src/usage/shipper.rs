@@ -137,8 +137,9 @@ impl Shipper {
     }
 
     /// Ships until `shutdown`, by which time nobody records any more, and then
-    /// what is left, for at most `usage.flush_timeout`. Whether all of this
-    /// process's usage is stored; what is not, the next one finds.
+    /// what is left, also by processes before, for at most
+    /// `usage.flush_timeout`. Whether all of this process's usage is stored; what
+    /// is not, the next one finds.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> bool {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -152,12 +153,13 @@ impl Shipper {
             tracing::error!(%error, "the usage journal cannot be synced");
         }
         let timeout = self.flush_timeout;
-        let flushed = tokio::time::timeout(timeout, self.flush()).await.is_ok();
-        if !flushed {
+        let mut own = false;
+        let all = tokio::time::timeout(timeout, self.flush(&mut own)).await;
+        if all.is_err() {
             let bytes = self.journal.backlog();
             tracing::warn!(bytes, "usage is left in the journal for the next start");
         }
-        flushed
+        own
     }
 
     /// Can be dropped at any await: what was read is kept until it is known to
@@ -180,19 +182,26 @@ impl Shipper {
         }
     }
 
-    async fn flush(&mut self) {
-        while let Err(error) = self.try_flush().await {
+    /// `own` is set once this process's usage is stored.
+    async fn flush(&mut self, own: &mut bool) {
+        while let Err(error) = self.try_flush(own).await {
             self.note_failure(&error);
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    async fn try_flush(&mut self) -> Result<(), ShipError> {
+    async fn try_flush(&mut self, own: &mut bool) -> Result<(), ShipError> {
         while self.ship_own().await? {}
         if self.unstored_refusals.is_none() {
             self.unstored_refusals = Some(self.refusals.drain_all().into());
         }
         self.ship_refusals().await?;
+        *own = true;
+        // A process that is stopped as soon as it began has not looked yet.
+        if self.due.remains == Tick::default() {
+            self.find_remains()?;
+        }
+        while self.ship_remains().await? {}
         Ok(())
     }
 
@@ -264,13 +273,7 @@ impl Shipper {
     async fn do_chores(&mut self) -> Result<(), ShipError> {
         let now = self.clock.now();
         if now.tick >= self.due.remains && self.remains.is_empty() {
-            self.due.remains = now.tick.saturating_add(REMAINS_EVERY);
-            let found = self.journal.remains()?.into_iter().map(|remains| Dead {
-                remains,
-                unacknowledged: None,
-                stored: 0,
-            });
-            self.remains.extend(found);
+            self.find_remains()?;
         }
         if now.tick >= self.due.refusals {
             if self.unstored_refusals.is_none() {
@@ -298,6 +301,17 @@ impl Shipper {
             }
         }
         self.due.expiry = now.tick.saturating_add(EXPIRY_EVERY);
+    }
+
+    fn find_remains(&mut self) -> io::Result<()> {
+        self.due.remains = self.clock.now().tick.saturating_add(REMAINS_EVERY);
+        let found = self.journal.remains()?.into_iter().map(|remains| Dead {
+            remains,
+            unacknowledged: None,
+            stored: 0,
+        });
+        self.remains.extend(found);
+        Ok(())
     }
 
     async fn ship_refusals(&mut self) -> Result<(), ShipError> {
