@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::usage::report::{AuditQuery, AuditedKey, ReportError, UsageReports};
 use crate::usage::sink::{AuditRow, UsageSink};
 
 /// What an operator did, or set out to do.
@@ -75,18 +76,31 @@ pub struct AuditEntry {
 #[error("the audit log is unavailable: {0}")]
 pub struct AuditUnavailable(pub String);
 
+impl From<ReportError> for AuditUnavailable {
+    fn from(error: ReportError) -> Self {
+        Self(error.0)
+    }
+}
+
 pub trait AuditLog: Send + Sync + 'static {
     /// Stores the entry durably.
     fn record(&self, entry: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>>;
+
+    /// What was audited of a key, when anything was.
+    fn known(&self, key: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>>;
 }
 
 /// The audit log beside the usage.
 #[derive(Clone)]
-pub struct SinkAuditLog(Arc<dyn UsageSink>);
+pub struct SinkAuditLog {
+    sink: Arc<dyn UsageSink>,
+    reports: Arc<dyn UsageReports>,
+}
 
 impl SinkAuditLog {
-    pub const fn new(sink: Arc<dyn UsageSink>) -> Self {
-        Self(sink)
+    /// Both over the same database.
+    pub const fn new(sink: Arc<dyn UsageSink>, reports: Arc<dyn UsageReports>) -> Self {
+        Self { sink, reports }
     }
 }
 
@@ -100,10 +114,15 @@ impl AuditLog for SinkAuditLog {
             revision: entry.revision,
             detail: entry.detail,
         };
-        let stored = self.0.audit(row);
+        let stored = self.sink.audit(row);
         stored
             .map(|stored| stored.map_err(|error| AuditUnavailable(error.to_string())))
             .boxed()
+    }
+
+    fn known(&self, key: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>> {
+        let read = self.reports.audited(AuditQuery::of(key));
+        read.map(|read| Ok(read?.pop())).boxed()
     }
 }
 

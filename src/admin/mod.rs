@@ -12,6 +12,6 @@ mod operations;
 pub use audit::{Action, AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 pub use health::{Health, HealthConfig, serve_health};
 pub use operations::{
-    Changes, Created, Envelope, KeyRef, NewKey, OperationError, Operations, Revoked, Rewrap,
-    Rotation, Shown, Unlocked,
+    Changes, Created, Envelope, Fault, Finding, KeyRef, NewKey, OperationError, Operations,
+    Revoked, Rewrap, Rotation, Shown, Unlocked, Verification,
 };

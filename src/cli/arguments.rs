@@ -3,7 +3,7 @@
 mod keys;
 mod usage;
 
-pub(super) use keys::{Changes, Key, Keys, Listing, NewKey, TokenOutput};
+pub(super) use keys::{Changes, Key, Keys, Listing, NewKey, TokenOutput, Verify};
 pub(super) use usage::{Account, Follow, Report, Usage};
 
 use std::path::PathBuf;

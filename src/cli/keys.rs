@@ -3,6 +3,7 @@
 mod show;
 mod sync;
 mod token;
+mod verify;
 
 use super::Streams;
 use super::arguments::{Changes, Key, Keys, Listing, NewKey, Output, TokenOutput};
@@ -25,7 +26,8 @@ pub(super) async fn run(
     let need = match command {
         Keys::Create(_) | Keys::Update(_) | Keys::Rotate { .. } | Keys::Reveal { .. } => Need::Open,
         Keys::Show(_) | Keys::Revoke(_) => Need::OpenIfPossible,
-        Keys::List(_) | Keys::Delete(_) | Keys::SyncUsage { .. } => Need::Nothing,
+        Keys::Verify(how) if !how.revisions_only => Need::Open,
+        Keys::List(_) | Keys::Delete(_) | Keys::SyncUsage { .. } | Keys::Verify(_) => Need::Nothing,
     };
     let operations = app::operations(config, clock, need).await?;
     let mut handler = Handler {
@@ -50,6 +52,10 @@ pub(super) async fn run(
             let repository = handler.operations.repository;
             let sync = app::usage_sync(config, clock, repository).await?;
             sync::run(&sync, *all, handler.streams).await
+        }
+        Keys::Verify(how) => {
+            let log = app::reports(config).await?;
+            verify::run(&handler.operations, &*log, *how, handler.streams).await
         }
     }
 }
@@ -157,9 +163,25 @@ impl Handler<'_, '_> {
     }
 
     async fn delete(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
-        let deleted = self.operations.delete(&key.reference()).await?;
+        let reference = key.reference();
+        let deleted = match self.operations.delete(&reference).await {
+            Err(OperationError::Unknown(_)) if self.is_missing(&reference).await? => {
+                return self.say(format_args!(
+                    "key {reference} was missing: it is deleted by the audit log now, too"
+                ));
+            }
+            deleted => deleted?,
+        };
         self.say(format_args!("key {} is deleted", deleted.id))?;
         self.json(&show::KeyView::of(&deleted), output)
+    }
+
+    /// Whether it was, and from now on is not any more: its absence is audited.
+    async fn is_missing(&self, key: &KeyRef) -> Result<bool, Failure> {
+        match key {
+            KeyRef::Id(id) => Ok(self.operations.note_missing(*id).await?),
+            KeyRef::Name(_) => Ok(false),
+        }
     }
 
     async fn reveal(&mut self, key: &Key, token: &TokenOutput) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ mod keyring;
 mod keys;
 mod rotation;
 mod usage;
+mod verify;
 
 use std::fs;
 use std::path::PathBuf;

@@ -17,10 +17,12 @@ use cypheron_edge::repository::ApiKeyRepository;
 use cypheron_edge::repository::embedded::EmbeddedApiKeyRepository;
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{Environment, TokenFormat};
+use cypheron_edge::usage::report::AuditedKey;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -59,6 +61,26 @@ impl AuditLog for Journal {
         } else {
             self.entries.lock().unwrap().push(entry);
             Ok(())
+        };
+        std::future::ready(result).boxed()
+    }
+
+    /// Its revision; what else a log says of a key is for its own tests.
+    fn known(&self, key: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>> {
+        let entries = self.entries.lock().unwrap();
+        let of_key = entries.iter().filter(|entry| entry.key_id == Some(key));
+        let highest = of_key.filter_map(|entry| entry.revision).max();
+        let known = highest.map(|highest| AuditedKey {
+            key_id: key,
+            highest,
+            standing: None,
+            revoked: None,
+            deleted: None,
+        });
+        let result = if self.is_down.load(Ordering::Relaxed) {
+            Err(AuditUnavailable("down for the test".to_owned()))
+        } else {
+            Ok(known)
         };
         std::future::ready(result).boxed()
     }

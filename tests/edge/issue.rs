@@ -13,8 +13,10 @@ use cypheron_edge::key::Scope;
 use cypheron_edge::repository::ApiKeyRepository;
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{Environment, TokenFormat};
+use cypheron_edge::usage::report::AuditedKey;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::process::PASSWORD;
 
@@ -64,5 +66,9 @@ struct Unread;
 impl AuditLog for Unread {
     fn record(&self, _: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn known(&self, _: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>> {
+        std::future::ready(Ok(None)).boxed()
     }
 }

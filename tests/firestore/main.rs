@@ -1,6 +1,6 @@
 //! Everything over a real Firestore emulator, which the tests start themselves.
 
-#![cfg(feature = "firestore")]
+#![cfg(all(feature = "edge", feature = "embedded", feature = "firestore"))]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +10,9 @@
 mod connection;
 mod contract;
 mod credentials;
+#[path = "../desk/mod.rs"]
+#[expect(dead_code, reason = "the tests of operators' commands use the rest")]
+mod desk;
 mod documents;
 mod emulator;
 mod feed;

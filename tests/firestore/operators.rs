@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cypheron_edge::admin::{Fault, KeyRef, Operations, SinkAuditLog};
 use cypheron_edge::clock::Clock;
+use cypheron_edge::database::Database;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::firestore::FirestoreApiKeyRepository;
 use cypheron_edge::repository::{ApiKeyReader, ApiKeyRepository, Filter, Found, RepositoryError};
+use cypheron_edge::usage::report::SqliteReports;
+use cypheron_edge::usage::sink::SqliteSink;
 use firestore::gcloud_sdk::google::firestore::v1::value::ValueType;
 
+use crate::desk::{Desk, new_key};
 use crate::documents::by_hand;
 use crate::emulator;
 use crate::repository_contract::{hash, id, key, next};
@@ -197,4 +202,38 @@ async fn a_deletion_is_forgotten_after_thirty_days_and_not_before() {
             .len(),
         2
     );
+}
+
+#[tokio::test]
+async fn a_record_that_was_put_back_is_behind_the_audit_log() {
+    let Some(config) = emulator::project() else {
+        return;
+    };
+    let repository = Arc::new(emulator::open(&config));
+    let desk = Desk::new();
+    let usage = tempfile::tempdir().unwrap();
+    let database = Database::open_in(usage.path()).unwrap();
+    let reports = SqliteReports::new(&database);
+    let sink = SqliteSink::new(&database, desk.clock.clone());
+    let operations = Operations {
+        repository: repository.clone(),
+        audit: Arc::new(SinkAuditLog::new(Arc::new(sink), Arc::new(reports.clone()))),
+        ..desk.operations()
+    };
+    operations.create(new_key("left alone")).await.unwrap();
+    let key = operations.create(new_key("revoked")).await.unwrap().key;
+    let stored = operations.show(&KeyRef::Id(key.id)).await.unwrap().stored;
+    operations.revoke(&KeyRef::Id(key.id)).await.unwrap();
+    repository.update(&key, &stored.sealed, 2).await.unwrap();
+
+    let mut verification = operations.verify(&reports);
+    let found = verification.next().await.unwrap().unwrap();
+    let told = (found.fault, found.key_id, found.found, found.expected);
+    assert_eq!(told, (Fault::Unrevoked, Some(key.id), Some(1), Some(2)));
+    assert_eq!(verification.next().await, Ok(None));
+
+    operations.revoke(&KeyRef::Id(key.id)).await.unwrap();
+    let mut verification = operations.verify(&reports);
+    assert_eq!(verification.next().await, Ok(None));
+    assert_eq!((verification.seen, verification.known), (2, 2));
 }

@@ -3,8 +3,12 @@
 #![cfg(all(feature = "postgres", feature = "embedded"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod audit;
 mod clocks;
 mod crash_points;
+#[path = "../desk/mod.rs"]
+#[expect(dead_code, reason = "the tests of operators' commands use the rest")]
+mod desk;
 mod grant;
 mod manager;
 mod migrate;

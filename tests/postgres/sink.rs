@@ -53,6 +53,7 @@ contract! {
     what_was_kept_first_stays,
     counts_of_refusals_can_be_stored_again,
     an_audit_row_is_taken,
+    what_was_audited_of_keys_is_read_back,
     a_report_tells_outcomes_periods_and_percentiles,
     events_are_read_in_order_after_a_moment,
     a_tail_shows_each_event_once_those_that_come_late_too,

@@ -8,7 +8,7 @@ use cypheron_edge::refusal::Refusal;
 use cypheron_edge::usage::event::{Ended, Outcome, UsageEvent};
 use cypheron_edge::usage::journal::{Batch, Decided};
 use cypheron_edge::usage::refusals::{RefusalCount, Refused};
-use cypheron_edge::usage::report::{EventQuery, Period, Query, Tail, UsageReports};
+use cypheron_edge::usage::report::{AuditQuery, EventQuery, Period, Query, Tail, UsageReports};
 use cypheron_edge::usage::sink::{AuditRow, UsageSink};
 use cypheron_edge::usage::totals::{KeyTotal, KeyTotals, Telling, Which};
 use uuid::Uuid;
@@ -173,6 +173,74 @@ pub(crate) async fn an_audit_row_is_taken(sink: &dyn UsageSink, _: &dyn UsageRep
     for row in audit_rows() {
         sink.audit(row).await.unwrap();
     }
+}
+
+pub(crate) async fn what_was_audited_of_keys_is_read_back(
+    sink: &dyn UsageSink,
+    reports: &dyn UsageReports,
+) {
+    let mut at = EIGHT;
+    let mut write = async |key: Option<u128>, action: &str, revision: Option<u64>| {
+        at += 1;
+        let row = AuditRow {
+            at: Timestamp::from_micros(at),
+            actor: "operator".to_owned(),
+            action: action.to_owned(),
+            key_id: key.map(Uuid::from_u128),
+            revision,
+            detail: "name".to_owned(),
+        };
+        sink.audit(row).await.unwrap();
+    };
+    // Two set out for revision 4, and one of them came to nothing; then a
+    // revision that did altogether.
+    for (action, revision) in [
+        ("create", 1),
+        ("revoke", 2),
+        ("update", 3),
+        ("update", 4),
+        ("update", 4),
+        ("failed", 4),
+        ("reveal", 4),
+        ("update", 5),
+        ("failed", 5),
+    ] {
+        write(Some(1), action, Some(revision)).await;
+    }
+    write(None, "rewrap", None).await;
+    write(Some(2), "create", Some(1)).await;
+    write(Some(2), "failed", Some(1)).await;
+    write(Some(3), "create", Some(1)).await;
+    write(Some(3), "delete", Some(2)).await;
+
+    let all = reports
+        .audited(AuditQuery::page(Uuid::nil(), 10))
+        .await
+        .unwrap();
+    let told: Vec<_> = all
+        .iter()
+        .map(|key| {
+            let standing = key.standing.as_ref();
+            let standing = standing.map(|write| (write.revision, &*write.action));
+            let (id, highest) = (key.key_id.as_u128(), key.highest);
+            (id, highest, standing, key.revoked, key.deleted)
+        })
+        .collect();
+    let expected = [
+        (1, 5, Some((4, "update")), Some(2), None),
+        (2, 1, None, None, None),
+        (3, 2, Some((2, "delete")), None, Some(2)),
+    ];
+    assert_eq!(told, expected);
+    let write = all[0].standing.as_ref().unwrap();
+    assert_eq!(write.at, Timestamp::from_micros(EIGHT + 5));
+    assert_eq!((&*write.actor, &*write.detail), ("operator", "name"));
+
+    let page = async |query| reports.audited(query).await.unwrap();
+    assert_eq!(page(AuditQuery::page(Uuid::nil(), 2)).await, all[..2]);
+    assert_eq!(page(AuditQuery::page(all[1].key_id, 2)).await, all[2..]);
+    assert_eq!(page(AuditQuery::of(all[1].key_id)).await, all[1..2]);
+    assert_eq!(page(AuditQuery::of(Uuid::from_u128(9))).await, []);
 }
 
 pub(crate) async fn a_report_tells_outcomes_periods_and_percentiles(

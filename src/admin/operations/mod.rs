@@ -9,11 +9,13 @@ mod error;
 mod issue;
 mod lookup;
 mod rewrap;
+mod verify;
 
 pub use error::OperationError;
 pub use issue::{Created, NewKey, Rotation};
 pub use lookup::KeyRef;
 pub use rewrap::Rewrap;
+pub use verify::{Fault, Finding, Verification};
 
 use std::fmt;
 use std::future::Future;
@@ -40,6 +42,11 @@ const PAGE: usize = 200;
 /// How often a write that somebody else overtook is tried. Operators' commands
 /// do not crowd: one that loses this often meets a loop, not a colleague.
 const ATTEMPTS: usize = 5;
+
+/// How far a record can have fallen behind its audit log: more writes than
+/// operators make to one key. Whoever may only add to the log, an edge, cannot
+/// use up the revisions.
+const LARGEST_LEAP: u64 = 1_000_000;
 
 /// The operations, over the stores they work on.
 pub struct Operations {
@@ -134,15 +141,19 @@ impl Operations {
 
     pub async fn show(&self, key: &KeyRef) -> Result<Shown> {
         let stored = self.find(key).await?;
-        let envelope = match self.open(&stored) {
+        let envelope = self.envelope(&stored);
+        Ok(Shown { stored, envelope })
+    }
+
+    fn envelope(&self, stored: &StoredKey) -> Envelope {
+        match self.open(stored) {
             Ok(sealed) => Envelope::Opens {
                 recoverable: matches!(sealed, Sealed::Token(_)),
             },
             Err(OperationError::Locked) => Envelope::Unchecked,
             Err(OperationError::Tampered(_)) => Envelope::Tampered,
             Err(_) => Envelope::Unreadable,
-        };
-        Ok(Shown { stored, envelope })
+        }
     }
 
     /// Changes the policy of a key.
@@ -158,7 +169,7 @@ impl Operations {
         let stored = self.find(key).await?;
         let sealed = self.open(&stored)?;
         let key = ApiKey {
-            revision: stored.key.revision + 1,
+            revision: self.next_revision(&stored.key).await?,
             ..changes.apply(&stored.key)
         };
         let envelope = self.seal(&sealed, &key)?;
@@ -189,7 +200,7 @@ impl Operations {
         }
         let revoked = ApiKey {
             is_active: false,
-            revision: stored.key.revision + 1,
+            revision: self.next_revision_if_possible(&stored.key).await,
             ..stored.key.clone()
         };
         let envelope = opened
@@ -221,7 +232,7 @@ impl Operations {
     async fn delete_once(&self, key: &KeyRef) -> Result<ApiKey> {
         let stored = self.find(key).await?;
         let deleted = ApiKey {
-            revision: stored.key.revision + 1,
+            revision: self.next_revision_if_possible(&stored.key).await,
             ..stored.key.clone()
         };
         self.audit_if_possible(Action::Delete, &deleted).await;
@@ -231,6 +242,25 @@ impl Operations {
             .await;
         self.concluded(&deleted, written).await?;
         Ok(stored.key)
+    }
+
+    /// Records the deletion of a key that is not in the store, though it should
+    /// be by the audit log. Whether it was one.
+    pub async fn note_missing(&self, id: Uuid) -> Result<bool> {
+        let known = self.audit.known(id).await?;
+        let Some(known) = known.filter(verify::is_expected) else {
+            return Ok(false);
+        };
+        let entry = AuditEntry {
+            at: self.clock.wall(),
+            actor: self.actor.clone(),
+            action: Action::Delete,
+            key_id: Some(id),
+            revision: Some(known.highest.saturating_add(1)),
+            detail: "it was not in the store".to_owned(),
+        };
+        self.audit.record(entry).await?;
+        Ok(true)
     }
 
     /// The token of a key that was created recoverable.
@@ -262,6 +292,26 @@ impl Operations {
 
     fn seal(&self, sealed: &Sealed, key: &ApiKey) -> Result<Vec<u8>> {
         Ok(sealed.seal(&self.unlocked()?.encryption, key, &self.scope)?)
+    }
+
+    /// Above every revision that the record may have had: one from a backup is
+    /// never changed into the namesake of what it fell behind.
+    async fn next_revision(&self, key: &ApiKey) -> Result<u64> {
+        let known = self.audit.known(key.id).await?;
+        let believed = key.revision.saturating_add(LARGEST_LEAP);
+        let highest = known
+            .map(|known| known.highest)
+            .filter(|highest| *highest <= believed);
+        let revision = highest.unwrap_or(0).max(key.revision);
+        Ok(revision.saturating_add(1))
+    }
+
+    /// For what takes access away.
+    async fn next_revision_if_possible(&self, key: &ApiKey) -> u64 {
+        self.next_revision(key).await.unwrap_or_else(|error| {
+            tracing::warn!(key_id = %key.id, %error, "its audited revision is not known");
+            key.revision.saturating_add(1)
+        })
     }
 
     async fn audit(&self, action: Action, key: &ApiKey, detail: String) -> Result<()> {

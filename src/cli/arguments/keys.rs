@@ -54,6 +54,19 @@ pub(in crate::cli) enum Keys {
         #[arg(long)]
         all: bool,
     },
+    /// Compare the records with the audit log: exit code 1 when one was put back
+    /// from a backup, is missing, was written by somebody else, or does not open
+    Verify(Verify),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(in crate::cli) struct Verify {
+    /// Do not open the records, which takes the password
+    #[arg(long)]
+    pub(in crate::cli) revisions_only: bool,
+    /// Print JSON, a line for each finding
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -123,6 +123,61 @@ pub struct InstanceRow {
     pub updated_at: Timestamp,
 }
 
+/// Which keys' entries of the audit log to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Keys after this one.
+    pub after: Uuid,
+    /// Up to this one, and it.
+    pub until: Uuid,
+    /// At most so many keys.
+    pub limit: usize,
+}
+
+impl AuditQuery {
+    /// The first keys after this one, of all.
+    pub const fn page(after: Uuid, limit: usize) -> Self {
+        Self {
+            after,
+            until: Uuid::max(),
+            limit,
+        }
+    }
+
+    /// One key alone.
+    pub const fn of(key: Uuid) -> Self {
+        Self {
+            after: Uuid::from_u128(key.as_u128().saturating_sub(1)),
+            until: key,
+            limit: 1,
+        }
+    }
+}
+
+/// What the audit log says of one key's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedKey {
+    pub key_id: Uuid,
+    /// Of all writes, those that came to nothing too.
+    pub highest: u64,
+    /// The latest write that did not come to nothing, as far as the log knows.
+    pub standing: Option<AuditedWrite>,
+    /// The revision of the last revocation.
+    pub revoked: Option<u64>,
+    /// The revision of the last deletion.
+    pub deleted: Option<u64>,
+}
+
+/// A policy write, as it was audited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditedWrite {
+    pub revision: u64,
+    pub action: String,
+    pub at: Timestamp,
+    pub actor: String,
+    pub detail: String,
+}
+
 /// A report cannot be made; the text is for operators.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("usage cannot be read: {0}")]
@@ -144,6 +199,9 @@ pub trait UsageReports: Send + Sync + 'static {
 
     /// How many of these events the sink has.
     fn count_stored(&self, events: Vec<Uuid>) -> BoxFuture<'_, Result<u64, ReportError>>;
+
+    /// What the audit log says of keys, in the order of their ids.
+    fn audited(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<AuditedKey>, ReportError>>;
 
     /// Whether edges with data directories elsewhere store their usage here.
     fn is_shared(&self) -> bool;

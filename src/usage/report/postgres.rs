@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{
-    EventQuery, EventRow, InstanceRow, Period, Query, RefusalRow, ReportError, UsageReports,
-    UsageRow,
+    AuditQuery, AuditedKey, AuditedWrite, EventQuery, EventRow, InstanceRow, Period, Query,
+    RefusalRow, ReportError, UsageReports, UsageRow,
 };
 use crate::clock::Timestamp;
 use crate::database::{DatabaseManager, Unavailable};
@@ -173,6 +173,68 @@ impl PostgresReports {
         });
         Ok(rows.collect())
     }
+
+    /// Of each key: how often each revision was set out for, and how often that
+    /// came to nothing.
+    async fn read_audited(&self, query: AuditQuery) -> Result<Vec<AuditedKey>, ReportError> {
+        let rows = sqlx::query!(
+            r#"WITH page AS (
+                SELECT DISTINCT key_id FROM audit_log
+                WHERE key_id > $1 AND key_id <= $2 AND revision IS NOT NULL AND action <> 'reveal'
+                ORDER BY key_id LIMIT $3
+            ),
+            writes AS (
+                SELECT
+                    key_id, revision,
+                    max(id) FILTER (WHERE action <> 'failed') AS entry,
+                    count(*) FILTER (WHERE action <> 'failed')
+                        > count(*) FILTER (WHERE action = 'failed') AS stands,
+                    bool_or(action = 'revoke') AS revokes,
+                    bool_or(action = 'delete') AS deletes
+                FROM audit_log JOIN page USING (key_id)
+                WHERE revision IS NOT NULL AND action <> 'reveal'
+                GROUP BY key_id, revision
+            ),
+            audited AS (
+                SELECT
+                    key_id, max(revision) AS highest,
+                    max(revision) FILTER (WHERE stands) AS standing,
+                    max(revision) FILTER (WHERE revokes) AS revoked,
+                    max(revision) FILTER (WHERE deletes) AS deleted
+                FROM writes
+                GROUP BY key_id
+            )
+            SELECT
+                audited.key_id AS "key_id!", audited.highest AS "highest!",
+                audited.revoked AS "revoked?", audited.deleted AS "deleted?",
+                writes.revision AS "revision?", audit_log.action AS "action?",
+                audit_log.at AS "at?", audit_log.actor AS "actor?", audit_log.detail AS "detail?"
+            FROM audited
+            LEFT JOIN writes
+                ON writes.key_id = audited.key_id AND writes.revision = audited.standing
+            LEFT JOIN audit_log ON audit_log.id = writes.entry
+            ORDER BY audited.key_id"#,
+            query.after,
+            query.until,
+            i64::try_from(query.limit).unwrap_or(i64::MAX),
+        )
+        .fetch_all(&mut *self.0.queries().await?)
+        .await?;
+        let rows = rows.into_iter().map(|row| AuditedKey {
+            key_id: row.key_id,
+            highest: natural(row.highest),
+            standing: row.revision.map(|revision| AuditedWrite {
+                revision: natural(revision),
+                action: row.action.unwrap_or_default(),
+                at: row.at.map_or(Timestamp::EPOCH, timestamp),
+                actor: row.actor.unwrap_or_default(),
+                detail: row.detail.unwrap_or_default(),
+            }),
+            revoked: row.revoked.map(natural),
+            deleted: row.deleted.map(natural),
+        });
+        Ok(rows.collect())
+    }
 }
 
 impl UsageReports for PostgresReports {
@@ -194,6 +256,10 @@ impl UsageReports for PostgresReports {
 
     fn count_stored(&self, events: Vec<Uuid>) -> BoxFuture<'_, Result<u64, ReportError>> {
         async move { self.count(&events).await }.boxed()
+    }
+
+    fn audited(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<AuditedKey>, ReportError>> {
+        self.read_audited(query).boxed()
     }
 
     fn is_shared(&self) -> bool {

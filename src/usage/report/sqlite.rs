@@ -6,7 +6,8 @@ use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 use super::{
-    EventQuery, EventRow, InstanceRow, Query, RefusalRow, ReportError, UsageReports, UsageRow,
+    AuditQuery, AuditedKey, AuditedWrite, EventQuery, EventRow, InstanceRow, Query, RefusalRow,
+    ReportError, UsageReports, UsageRow,
 };
 use crate::clock::Timestamp;
 use crate::database::{Database, DatabaseError};
@@ -146,6 +147,22 @@ impl UsageReports for SqliteReports {
         })
     }
 
+    fn audited(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<AuditedKey>, ReportError>> {
+        self.run(move |connection| {
+            connection
+                .prepare_cached(include_str!("audited.sql"))?
+                .query_map(
+                    params![
+                        query.after.to_string(),
+                        query.until.to_string(),
+                        i64::try_from(query.limit).unwrap_or(i64::MAX),
+                    ],
+                    audited_key,
+                )?
+                .collect()
+        })
+    }
+
     fn is_shared(&self) -> bool {
         false
     }
@@ -182,6 +199,27 @@ fn event_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
         upstream_us: natural(row, 11)?,
         client_ip: row.get(12)?,
         instance: id(row, 13)?,
+    })
+}
+
+fn audited_key(row: &Row<'_>) -> rusqlite::Result<AuditedKey> {
+    let unsigned = |number: Option<i64>| number.map(|number| u64::try_from(number).unwrap_or(0));
+    let standing = match unsigned(row.get(4)?) {
+        Some(revision) => Some(AuditedWrite {
+            revision,
+            action: row.get(5)?,
+            at: Timestamp::from_micros(row.get(6)?),
+            actor: row.get(7)?,
+            detail: row.get(8)?,
+        }),
+        None => None,
+    };
+    Ok(AuditedKey {
+        key_id: id(row, 0)?,
+        highest: natural(row, 1)?,
+        standing,
+        revoked: unsigned(row.get(2)?),
+        deleted: unsigned(row.get(3)?),
     })
 }
 
