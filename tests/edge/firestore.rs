@@ -91,7 +91,11 @@ fn an_edge_waits_for_a_store_that_is_not_there_yet() {
     });
     assert_eq!(readiness(&edge).0, 503);
     let error = TcpStream::connect(edge.traffic).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "nobody hangs");
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused,
+        "nobody hangs"
+    );
     eventually("it says why", || {
         let log = edge.log_text();
         log.contains("waiting for the key store") && log.contains(&relay.to_string())
