@@ -7,45 +7,75 @@ CREATE FUNCTION public.usage_day_name(day date) RETURNS text
 $$;
 
 CREATE FUNCTION public.usage_drop_days(before date) RETURNS integer
-    LANGUAGE plpgsql
-    AS $_$
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
 DECLARE
+    names text[];
     name text;
-    began timestamptz;
-    process record;
-    dropped integer := 0;
 BEGIN
-    PERFORM usage_lock_days();
-    UPDATE usage_horizon SET day = before WHERE day < before;
-    FOR name IN
+    IF before > (now() AT TIME ZONE 'UTC')::date THEN
+        RAISE EXCEPTION 'days that are not over are not dropped: %', before;
+    END IF;
+    SELECT array_agg(days.relname ORDER BY days.relname) INTO names
+    FROM (
         SELECT child.relname
         FROM pg_inherits
         JOIN pg_class child ON child.oid = inhrelid
         WHERE inhparent = 'usage_events'::regclass
-          AND child.relname < usage_day_name(before)
+            AND child.relname < usage_day_name(before)
         ORDER BY child.relname
-    LOOP
-        -- As the dropping itself does; from here on nothing is added to the day.
-        LOCK TABLE ONLY usage_events IN ACCESS EXCLUSIVE MODE;
-        began := to_date(right(name, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
-        FOR process IN
-            SELECT instance, last_from, last_until
-            FROM usage_instances
-            WHERE last_until >= began AND last_from < began + interval '24 h'
-        LOOP
-            EXECUTE format(
-                'INSERT INTO usage_dropped (event_id, occurred_at)
-                SELECT event_id, occurred_at FROM %I
-                WHERE instance = $1 AND occurred_at BETWEEN $2 AND $3
-                ON CONFLICT DO NOTHING',
-                name
-            )
-            USING process.instance, process.last_from, process.last_until;
-        END LOOP;
-        EXECUTE format('DROP TABLE %I', name);
-        dropped := dropped + 1;
+        LIMIT 10
+    ) AS days;
+    names := coalesce(names, '{}');
+    -- Nobody waits for this.
+    FOREACH name IN ARRAY names LOOP
+        PERFORM usage_keep_last(name, '-infinity');
     END LOOP;
-    RETURN dropped;
+    PERFORM usage_lock_days();
+    UPDATE usage_horizon SET day = before WHERE day < before;
+    IF names = '{}' THEN
+        RETURN 0;
+    END IF;
+    -- As the dropping itself does; from here on nothing is added to the days.
+    -- What was meanwhile is of transactions that began within the hour, which is
+    -- the longest that one may take.
+    LOCK TABLE ONLY usage_events IN ACCESS EXCLUSIVE MODE;
+    FOREACH name IN ARRAY names LOOP
+        PERFORM usage_keep_last(name, now() - interval '1 h');
+        EXECUTE pg_catalog.format('DROP TABLE %I', name);
+    END LOOP;
+    RETURN cardinality(names);
+END
+$$;
+
+CREATE FUNCTION public.usage_keep_last(name text, since timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    AS $_$
+DECLARE
+    began timestamptz := to_date(right(name, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC';
+    process record;
+BEGIN
+    FOR process IN
+        SELECT instance, last_until, last_ids,
+            -- A build from before this migration tells a wider range, and no ids.
+            greatest(last_from, last_until - interval '10 s') AS recent
+        FROM usage_instances
+        WHERE last_until >= began AND last_from < began + interval '24 h'
+            AND updated_at >= since
+    LOOP
+        EXECUTE pg_catalog.format(
+            'INSERT INTO usage_dropped (event_id, occurred_at)
+            SELECT event_id, occurred_at FROM %1$I
+            WHERE instance = $1 AND occurred_at BETWEEN $2 AND $3
+            UNION
+            SELECT event_id, occurred_at FROM %1$I
+            WHERE instance = $1 AND event_id = ANY ($4)
+            ON CONFLICT DO NOTHING',
+            name
+        )
+        USING process.instance, process.recent, process.last_until, process.last_ids;
+    END LOOP;
 END
 $_$;
 
@@ -56,11 +86,16 @@ CREATE FUNCTION public.usage_lock_days() RETURNS void
 $$;
 
 CREATE FUNCTION public.usage_make_day(day date) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
     AS $$
 DECLARE
     name text := usage_day_name(day);
 BEGIN
+    -- The others have no name of eight digits, by which days are in order.
+    IF day NOT BETWEEN '1970-01-01' AND '9999-12-30' THEN
+        RAISE EXCEPTION 'no day of usage: %', day;
+    END IF;
     IF to_regclass(name) IS NOT NULL THEN
         RETURN false;
     END IF;
@@ -68,10 +103,10 @@ BEGIN
     IF to_regclass(name) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format(
+    EXECUTE pg_catalog.format(
         'CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name
     );
-    EXECUTE format(
+    EXECUTE pg_catalog.format(
         'ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
         name,
         day::timestamp AT TIME ZONE 'UTC',
@@ -167,7 +202,8 @@ CREATE TABLE public.usage_instances (
     quarantined bigint NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     last_from timestamp with time zone,
-    last_until timestamp with time zone
+    last_until timestamp with time zone,
+    last_ids uuid[]
 );
 
 CREATE TABLE public.usage_quarantine (
@@ -230,5 +266,9 @@ CREATE INDEX audit_log_by_key ON public.audit_log USING btree (key_id);
 
 CREATE INDEX audit_log_by_time ON public.audit_log USING btree (at);
 
+CREATE INDEX usage_dropped_by_end ON public.usage_dropped USING btree (dropped_at);
+
 CREATE INDEX usage_events_by_time ON ONLY public.usage_events USING brin (occurred_at);
+
+CREATE INDEX usage_quarantine_by_end ON public.usage_quarantine USING btree (quarantined_at);
 

@@ -9,6 +9,7 @@ mod crash_points;
 #[path = "../desk/mod.rs"]
 #[expect(dead_code, reason = "the tests of operators' commands use the rest")]
 mod desk;
+mod dropping;
 mod grant;
 mod manager;
 mod migrate;

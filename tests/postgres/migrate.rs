@@ -28,7 +28,7 @@ async fn an_empty_database_is_brought_up_to_date_and_stays_so() {
     let Some(server) = shared() else { return };
     let database = server.empty_database().await;
     let (code, said) = migrate(&database);
-    assert_eq!((code, &*said), (Some(0), "applied 5 migrations\n"));
+    assert_eq!((code, &*said), (Some(0), "applied 6 migrations\n"));
     let (code, said) = migrate(&database);
     assert_eq!((code, &*said), (Some(0), "applied 0 migrations\n"));
 }

@@ -25,7 +25,7 @@ async fn a_database_ahead_of_the_build_is_refused_and_left_as_it_is() {
     let manager = database.manager();
     let ahead = NotReady::Ahead {
         found: 9999,
-        known: 5,
+        known: 6,
     };
     assert_eq!(manager.ready().await, Err(ahead.clone()));
     assert_eq!(manager.migrate().await, Err(ahead));
@@ -36,7 +36,7 @@ async fn a_database_behind_the_build_is_only_migrated_when_asked() {
     let Some(server) = shared() else { return };
     let database = server.empty_database().await;
     let manager = database.manager();
-    assert_eq!(manager.ready().await, Err(NotReady::Behind(5)));
+    assert_eq!(manager.ready().await, Err(NotReady::Behind(6)));
     manager.migrate().await.unwrap();
     assert_eq!(manager.ready().await, Ok(()));
 }

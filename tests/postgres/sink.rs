@@ -17,7 +17,7 @@ use crate::usage_contract::{self, EIGHT, HOUR, RETENTION, batch, event};
 
 const DAY: i64 = 24 * HOUR;
 
-fn open(database: &TestDatabase) -> (PostgresSink, PostgresReports, Clock) {
+pub(crate) fn open(database: &TestDatabase) -> (PostgresSink, PostgresReports, Clock) {
     let manager = database.manager();
     let clock = Clock::manual(Timestamp::from_micros(EIGHT));
     (
@@ -28,7 +28,7 @@ fn open(database: &TestDatabase) -> (PostgresSink, PostgresReports, Clock) {
 }
 
 /// One number.
-async fn number(database: &TestDatabase, sql: &str) -> i64 {
+pub(crate) async fn number(database: &TestDatabase, sql: &str) -> i64 {
     let (client, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
     let number = client.query_one(sql, &[]).await.unwrap().get(0);
@@ -256,64 +256,6 @@ async fn a_day_is_made_with_the_checks_of_all_days() {
 }
 
 #[tokio::test]
-async fn what_was_dropped_with_its_day_and_is_sent_again_is_not_counted_again() {
-    let Some(database) = database().await else {
-        return;
-    };
-    let (sink, reports, clock) = open(&database);
-    let mut before = event(1, 1);
-    before.occurred_at = Timestamp::from_micros(EIGHT - HOUR);
-    sink.store(batch(1, vec![before], 1)).await.unwrap();
-    // Of this one, the edge does not learn that it is stored.
-    let last = batch(1, vec![event(2, 1), event(3, 1)], 3);
-    sink.store(Arc::clone(&last)).await.unwrap();
-    clock.advance(RETENTION + Duration::from_hours(24));
-    let before = clock.wall().saturating_sub(RETENTION);
-    assert_eq!(sink.expire(before, 10).await.unwrap(), 1);
-    for _ in 0..2 {
-        let stored = sink.store(Arc::clone(&last)).await.unwrap();
-        assert_eq!((stored.new, stored.quarantined), (0, 0));
-    }
-    let instance = &reports.instances().await.unwrap()[0];
-    assert_eq!((instance.decided, instance.stored), (3, 3));
-    let kept = "SELECT count(*) FROM usage_dropped";
-    assert_eq!(number(&database, kept).await, 2);
-    // That is not kept for ever either.
-    database
-        .execute("UPDATE usage_dropped SET dropped_at = '2026-01-01'")
-        .await;
-    assert_eq!(sink.expire(before, 10).await.unwrap(), 2);
-    assert_eq!(number(&database, kept).await, 0);
-}
-
-#[tokio::test]
-async fn a_day_that_somebody_reads_is_dropped_later_and_keeps_no_event_waiting() {
-    let Some(database) = database().await else {
-        return;
-    };
-    let (sink, _, clock) = open(&database);
-    sink.store(batch(1, vec![event(1, 1)], 1)).await.unwrap();
-    clock.advance(RETENTION + Duration::from_hours(24));
-    let before = clock.wall().saturating_sub(RETENTION);
-
-    let (mut reader, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let reading = reader.transaction().await.unwrap();
-    let read = "SELECT count(*) FROM usage_events";
-    reading.query_one(read, &[]).await.unwrap();
-    // Not a failure, and not done.
-    assert_eq!(sink.expire(before, 10).await.unwrap(), 0);
-    let mut new = event(2, 1);
-    new.occurred_at = clock.wall();
-    assert_eq!(sink.store(batch(1, vec![new], 2)).await.unwrap().new, 1);
-    assert_eq!(number(&database, read).await, 2);
-
-    reading.commit().await.unwrap();
-    assert_eq!(sink.expire(before, 10).await.unwrap(), 1);
-    assert_eq!(number(&database, read).await, 1);
-}
-
-#[tokio::test]
 async fn an_audit_row_that_is_sent_again_is_written_once() {
     let Some(database) = database().await else {
         return;
@@ -325,21 +267,6 @@ async fn an_audit_row_that_is_sent_again_is_written_once() {
     }
     let count = "SELECT count(*) FROM audit_log";
     assert_eq!(number(&database, count).await, 4);
-}
-
-#[tokio::test]
-async fn an_edge_from_the_future_ends_nothing_of_the_present() {
-    let Some(database) = database().await else {
-        return;
-    };
-    let (sink, _, _) = open(&database);
-    sink.store(batch(1, vec![event(1, 1)], 1)).await.unwrap();
-    let far = Timestamp::from_micros(i64::MAX);
-    assert_eq!(sink.expire(far, 10).await.unwrap(), 0);
-    assert_eq!(
-        number(&database, "SELECT count(*) FROM usage_events").await,
-        1
-    );
 }
 
 #[tokio::test]

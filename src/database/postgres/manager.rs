@@ -139,26 +139,28 @@ impl DatabaseManager {
 
     /// Brings the schema up to date, and says how many migrations it lacked. Of
     /// several processes that do so at once, one does the work and the others
-    /// wait for it.
+    /// wait for it. Roles that may run edges may run this build's then.
     pub async fn migrate(&self) -> Result<usize, NotReady> {
         // Used for this alone: what is not finished, and the lock on the others,
         // end with the connection.
         let mut connection = self.queries().await?.detach();
         let migrate = async {
-            let missing = match schema::state(&mut connection).await? {
-                SchemaState::Current => return Ok(0),
-                SchemaState::Behind(missing) => missing,
-                SchemaState::Ahead { .. } | SchemaState::Changed { .. } => 0,
-            };
-            schema::migrate(&mut connection).await?;
-            Ok(missing)
+            let seen = schema::state(&mut connection).await?;
+            if seen != SchemaState::Current {
+                schema::migrate(&mut connection).await?;
+            }
+            grant::again(&mut connection).await?;
+            match seen {
+                SchemaState::Behind(missing) => Ok(missing),
+                _ => Ok(0),
+            }
         };
         let migrated = timeout(MIGRATION, migrate).await;
         migrated.unwrap_or_else(|_| Err(no_answer().into()))
     }
 
-    /// Lets `role` run edges, with no more than that takes. To be called by the
-    /// owner of the tables, after migrating.
+    /// Lets `role` run edges, with no more than that takes, and after later
+    /// migrations as well. To be called by the owner of the tables, after migrating.
     pub async fn grant(&self, role: &str) -> Result<(), Unavailable> {
         grant::to(role, &mut *self.queries().await?).await
     }

@@ -19,6 +19,10 @@ use crate::usage::event::UsageEvent;
 use crate::usage::journal::{Batch, Decided};
 use crate::usage::sink::Stored;
 
+/// The events of a batch that are told by their time: the functions of
+/// `db/migrations` know it as well.
+const RECENT: Duration = Duration::from_secs(10);
+
 /// Days that have a partition, counted from 1970.
 pub(super) type Days = BTreeSet<i32>;
 
@@ -68,7 +72,6 @@ impl Work for StoreBatch<'_> {
             make_days(transaction, &sorted.days()).await?;
         }
         let days = sorted.days();
-        let times = sorted.times();
         let Sorted { store, mut aside } = sorted;
         let instance = self.batch.instance;
         let sums = match self.way {
@@ -92,9 +95,7 @@ impl Work for StoreBatch<'_> {
             aside => quarantine(transaction, instance, aside).await?,
         };
         count_decided(transaction, instance, &self.batch.writers).await?;
-        if !self.batch.events.is_empty() {
-            note_last(transaction, instance, times).await?;
-        }
+        note_last(transaction, instance, &self.batch.events).await?;
         let new = stored + quarantined;
         Ok((Stored { new, quarantined }, days))
     }
@@ -157,7 +158,9 @@ async fn insert(
     count(&query(transaction, include_str!("store.sql"), &parameters).await?)
 }
 
-/// Halves what is refused, until single events are: those are put aside.
+/// Halves what is refused, until single events are: those are put aside. Each
+/// part is added to the sums by itself, out of their order: of two edges that do
+/// so at once, the server may end one, which does it again.
 async fn insert_in_parts<'a>(
     transaction: &mut Transaction<'_>,
     instance: Uuid,
@@ -238,17 +241,30 @@ async fn count_decided(
     Ok(())
 }
 
-/// So that dropping a day knows which of its events may be sent again.
+/// So that dropping a day knows which of its events may be sent again. Nearly
+/// all are recent and need no id; a long stream that ends among them costs one,
+/// and not all events since it began.
+///
+/// Those that were put aside are told as well: they may have been stored, and be
+/// too old by now.
 async fn note_last(
     transaction: &Transaction<'_>,
     instance: Uuid,
-    times: Option<(Timestamp, Timestamp)>,
+    events: &[UsageEvent],
 ) -> Result<(), Failed> {
-    let (from, until) = times.map(|(from, until)| (time(from), time(until))).unzip();
+    let times = || events.iter().map(|event| event.occurred_at);
+    let Some((from, until)) = times().min().zip(times().max()) else {
+        return Ok(());
+    };
+    let recent = until.saturating_sub(RECENT);
+    let older = events.iter().filter(|event| event.occurred_at < recent);
+    let ids: Vec<Uuid> = older.map(|event| event.event_id).collect();
     query(
         transaction,
-        "UPDATE usage_instances SET last_from = $2, last_until = $3 WHERE instance = $1",
-        &[&instance, &from, &until],
+        "UPDATE usage_instances \
+         SET last_from = $2, last_until = $3, last_ids = nullif($4::uuid[], '{}') \
+         WHERE instance = $1",
+        &[&instance, &time(from), &time(until), &ids],
     )
     .await?;
     Ok(())

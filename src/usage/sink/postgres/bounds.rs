@@ -86,12 +86,6 @@ impl<'a> Sorted<'a> {
             .filter_map(|event| day_of(event.occurred_at))
             .collect()
     }
-
-    /// The first and the last of what is to be stored.
-    pub(super) fn times(&self) -> Option<(Timestamp, Timestamp)> {
-        let times = || self.store.iter().map(|event| event.occurred_at);
-        times().min().zip(times().max())
-    }
 }
 
 /// Counted from 1970; `None` beyond what a day's number can be.

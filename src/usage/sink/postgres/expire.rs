@@ -11,7 +11,7 @@ use super::rows::time;
 use super::work::Work;
 use crate::clock::{Clock, Timestamp};
 
-/// Drops whole days, and deletes at most `limit` rows each of what has none.
+/// Drops whole days, some at a time, and deletes at most `limit` rows each of what has none.
 #[derive(Debug)]
 pub(super) struct Expire<'a> {
     pub(super) before: Timestamp,
@@ -27,15 +27,18 @@ impl Work for Expire<'_> {
         "usage expiry".to_owned()
     }
 
+    /// What waits to drop a day keeps the events waiting behind it, and what
+    /// waits for another edge that does, this edge's own.
+    fn lock_patience(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
     async fn run(self, transaction: &mut Transaction<'_>) -> Result<usize, Failed> {
         let (now, _) = now_and_horizon(transaction, self.clock).await?;
         // An edge from the future ends nothing of the present.
         let before = self.before.min(now.saturating_sub(self.retention));
         let before = time(before);
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        // What waits to drop a day keeps the events waiting behind it.
-        let impatience = "SELECT set_config('lock_timeout', '2s', true)";
-        query(transaction, impatience, &[]).await?;
         let rows = query(transaction, include_str!("expire.sql"), &[&before, &limit]).await?;
         let expired: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
         Ok(usize::try_from(expired).unwrap_or(0))

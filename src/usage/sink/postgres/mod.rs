@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -62,12 +62,15 @@ use failed::Failed;
 use refusals::StoreRefusals;
 use work::Work;
 
-/// Guards a transaction. The first parameter names what is changed by one
-/// transaction at a time. After as many milliseconds as the second says, the
-/// server ends what it is at, too: nothing is held by a connection that is gone.
-const BEGIN: &str = "SELECT set_config('statement_timeout', $2, true), \
-    set_config('idle_in_transaction_session_timeout', $2, true), \
-    pg_advisory_xact_lock(hashtextextended($1, 1))";
+/// After so many milliseconds the server ends what it is at, too: nothing is
+/// held, or waited for, by a connection that is gone.
+const BOUND: &str = "SELECT set_config('statement_timeout', $1, true), \
+    set_config('idle_in_transaction_session_timeout', $1, true), \
+    set_config('lock_timeout', $2, true)";
+
+/// Names what is changed by one transaction at a time. Another statement than
+/// the one before, which does not bound itself.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))";
 
 /// The sink in a PostgreSQL database.
 #[derive(Debug)]
@@ -188,7 +191,7 @@ impl UsageSink for PostgresSink {
                 clock: self.clock.as_ref(),
             };
             match self.run(work).await {
-                // Somebody reads: this waits, and not the events.
+                // Somebody reads, or drops days: this waits, and not the events.
                 Err(failed) if failed.is_of_a_lock() => Ok(0),
                 expired => Ok(expired?),
             }
@@ -207,8 +210,16 @@ async fn run<T>(
     patience: Duration,
 ) -> Result<T, Failed> {
     let mut transaction = connection.transaction().await?;
+    let bound = transaction.prepare_cached(BOUND).await?;
+    let lock = transaction.prepare_cached(LOCK).await?;
     let patience = patience.as_millis().to_string();
-    query(&transaction, BEGIN, &[&work.subject(), &patience]).await?;
+    let lock_patience = work.lock_patience().as_millis().to_string();
+    // Sent together, in this order.
+    try_join(
+        transaction.query(&bound, &[&patience, &lock_patience]),
+        transaction.query(&lock, &[&work.subject()]),
+    )
+    .await?;
     let done = work.run(&mut transaction).await?;
     transaction.commit().await?;
     Ok(done)

@@ -34,7 +34,8 @@ WITH given AS (
         sum(duration_us), max(occurred_at)
     FROM new
     GROUP BY hour, key_id, route
-    -- In one order everywhere: two edges never wait for each other.
+    -- In one order everywhere, so that two edges never wait for each other; but
+    -- for those that look for events to put aside.
     ORDER BY hour, key_id, route
     ON CONFLICT (hour, key_id, route) DO UPDATE SET
         requests = kept.requests + excluded.requests,
