@@ -50,6 +50,11 @@ fn reactivate() -> Changes {
     }
 }
 
+fn only<T>(mut taken: Vec<T>) -> T {
+    assert_eq!(taken.len(), 1);
+    taken.remove(0)
+}
+
 async fn stored(desk: &Desk, key: &ApiKey) -> StoredKey {
     match desk.repository.find(&key.key_hash).await.unwrap() {
         Found::Key(stored) => *stored,
@@ -183,13 +188,13 @@ async fn a_revocation_sealed_with_the_keyring_can_be_taken_back() {
     let desk = Desk::new();
     let operations = desk.operations();
     let key = desk.created("checkout").await.key;
-    let revoked = operations.revoke(&id(&key)).await.unwrap();
+    let revoked = only(operations.revoke(&id(&key)).await.unwrap());
     assert!(revoked.sealed && !revoked.already);
     assert!(!stored(&desk, &key).await.key.is_active);
     assert_eq!(envelope(&operations, &key).await, OPENS);
-    let again = operations.revoke(&id(&key)).await.unwrap();
+    let again = only(operations.revoke(&id(&key)).await.unwrap());
     assert!(again.already);
-    assert_eq!(again.key.revision, 2);
+    assert_eq!(again.record.unwrap().revision, 2);
     let back = operations.update(&id(&key), &reactivate()).await.unwrap();
     assert!(back.is_active);
     assert_eq!(back.revision, 3);
@@ -199,7 +204,7 @@ async fn a_revocation_sealed_with_the_keyring_can_be_taken_back() {
 async fn a_key_is_revoked_without_the_keyring_for_good() {
     let desk = Desk::new();
     let key = desk.created("checkout").await.key;
-    let revoked = desk.locked().revoke(&id(&key)).await.unwrap();
+    let revoked = only(desk.locked().revoke(&id(&key)).await.unwrap());
     assert!(!revoked.sealed && !revoked.already);
     let found = stored(&desk, &key).await.key;
     assert!(!found.is_active);
@@ -214,13 +219,62 @@ async fn a_tampered_record_can_be_revoked_and_deleted() {
     let operations = desk.operations();
     let key = desk.created("checkout").await.key;
     desk.by_hand("UPDATE api_keys SET rate_limit = 999999");
-    assert!(!operations.revoke(&id(&key)).await.unwrap().sealed);
+    assert!(!only(operations.revoke(&id(&key)).await.unwrap()).sealed);
     assert!(!stored(&desk, &key).await.key.is_active);
     operations.delete(&id(&key)).await.unwrap();
     assert_eq!(
         desk.repository.find(&key.key_hash).await,
         Ok(Found::Tombstone { revision: 3 })
     );
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_can_be_revoked_and_deleted() {
+    let desk = Desk::new();
+    let key = desk.created("checkout").await.key;
+    for (damage, repair) in [
+        ("rate_limit = 0", "rate_limit = 60"),
+        ("name = ''", "name = 'checkout'"),
+        ("revision = -1", "revision = 9"),
+    ] {
+        desk.by_hand(&format!("UPDATE api_keys SET is_active = 1, {damage}"));
+        let shown = desk.operations().show(&id(&key)).await;
+        assert!(matches!(
+            shown,
+            Err(OperationError::Repository(RepositoryError::Damaged(_)))
+        ));
+        let revoked = only(desk.operations().revoke(&id(&key)).await.unwrap());
+        let what = revoked.record.unwrap_err();
+        assert!(what.contains(&key.id.to_string()), "{what}");
+        assert_eq!((revoked.already, revoked.sealed), (false, false));
+        desk.by_hand(&format!("UPDATE api_keys SET {repair}"));
+        assert!(!stored(&desk, &key).await.key.is_active, "{damage}");
+    }
+    desk.by_hand("UPDATE api_keys SET rate_limit = 0");
+    let by_hash = KeyRef::from(key.key_hash.to_string().as_str());
+    only(desk.locked().delete(&by_hash).await.unwrap()).unwrap_err();
+    assert_eq!(
+        desk.repository.find(&key.key_hash).await,
+        Ok(Found::Tombstone { revision: 10 })
+    );
+    let entries = desk.audit.entries.lock().unwrap();
+    let deleted = entries.last().unwrap();
+    assert_eq!(deleted.action, Action::Delete);
+    assert!(deleted.detail.contains("`rate_limit`"), "{deleted:?}");
+    assert_eq!(entries[1].key_id, Some(key.id));
+}
+
+#[tokio::test]
+async fn a_key_is_meant_by_the_hash_of_its_record_too() {
+    let desk = Desk::new();
+    let key = desk.created("checkout").await.key;
+    let by_hash = KeyRef::from(key.key_hash.to_string().as_str());
+    let shown = desk.operations().show(&by_hash).await.unwrap();
+    assert_eq!(shown.stored.key, key);
+    desk.operations().delete(&by_hash).await.unwrap();
+    let gone = OperationError::Unknown(by_hash.to_string());
+    assert_eq!(desk.operations().show(&by_hash).await, Err(gone.clone()));
+    assert_eq!(desk.operations().revoke(&by_hash).await, Err(gone));
 }
 
 #[tokio::test]

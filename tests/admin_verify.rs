@@ -290,5 +290,5 @@ async fn a_revocation_does_not_wait_for_the_log() {
         .is_down
         .store(true, std::sync::atomic::Ordering::Relaxed);
     let revoked = desk.operations().revoke(&KeyRef::Id(key.id)).await.unwrap();
-    assert_eq!(revoked.key.revision, 2);
+    assert_eq!(revoked[0].record.as_ref().unwrap().revision, 2);
 }

@@ -218,7 +218,10 @@ async fn a_store_put_back_to_an_older_state_is_told_whole() {
     let store = Embedded::new();
     let repository = store.open();
     repository.create(&key(1), b"").await.unwrap();
-    repository.update(&next(&key(1)), b"", 1).await.unwrap();
+    repository
+        .update(&next(&key(1)), b"", &key(1))
+        .await
+        .unwrap();
     let mut feed = connected(&repository).await;
     // What a restore into the file leaves, as the shell's `.restore` does.
     store.by_hand(
@@ -239,13 +242,14 @@ async fn a_revocation_reaches_a_feed_far_below_100_ms() {
     writer.create(&key(1), b"").await.unwrap();
     assert_eq!(change(&mut feed).await, record(1, 1, true));
     let mut delays = Vec::new();
+    let mut before = key(1);
     for revision in 2..=21 {
         let revoked = ApiKey {
             is_active: false,
-            revision,
-            ..key(1)
+            ..next(&before)
         };
-        writer.update(&revoked, b"", revision - 1).await.unwrap();
+        writer.update(&revoked, b"", &before).await.unwrap();
+        before = revoked;
         let acknowledged = now();
         assert_eq!(change(&mut feed).await, record(1, revision, false));
         delays.push(acknowledged.elapsed());

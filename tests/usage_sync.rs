@@ -16,8 +16,8 @@ use cypheron_edge::database::Database;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::embedded::EmbeddedApiKeyRepository;
 use cypheron_edge::repository::{
-    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, KeyUsage, Page, RepositoryError, Result,
-    StoredKey,
+    ApiKeyReader, ApiKeyRepository, At, Change, Filter, Found, KeyUsage, Located, Page,
+    RepositoryError, Result,
 };
 use cypheron_edge::token::KeyHash;
 use cypheron_edge::usage::sink::{SqliteSink, UsageSink};
@@ -227,8 +227,8 @@ impl ApiKeyReader for Shaky {
 }
 
 impl ApiKeyRepository for Shaky {
-    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
-        self.inner.find_by_id(id)
+    fn locate(&self, at: At) -> BoxFuture<'_, Result<Vec<Located>>> {
+        self.inner.locate(at)
     }
 
     fn list<'a>(
@@ -248,9 +248,18 @@ impl ApiKeyRepository for Shaky {
         &'a self,
         key: &'a ApiKey,
         sealed: &'a [u8],
-        expected: u64,
+        replaces: &'a ApiKey,
     ) -> BoxFuture<'a, Result<()>> {
-        self.inner.update(key, sealed, expected)
+        self.inner.update(key, sealed, replaces)
+    }
+
+    fn deactivate<'a>(
+        &'a self,
+        hash: &'a KeyHash,
+        expected: u64,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.inner.deactivate(hash, expected, revision)
     }
 
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>> {

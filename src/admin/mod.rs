@@ -13,5 +13,5 @@ pub use audit::{Action, AuditEntry, AuditLog, AuditUnavailable, SinkAuditLog};
 pub use health::{Health, HealthConfig, serve_health};
 pub use operations::{
     Changes, Created, Envelope, Fault, Finding, KeyRef, NewKey, OperationError, Operations,
-    Revoked, Rewrap, Rotation, Shown, Unlocked, Verification,
+    Revoked, Rewrap, Rotation, Shown, Taken, Unlocked, Verification,
 };

@@ -104,8 +104,6 @@ pub async fn operations(
     need: Need,
 ) -> Result<Operations, OpenError> {
     let repository = store::existing(config, clock).await?;
-    #[cfg(feature = "firestore")]
-    store::tidy(config, clock).await;
     let unlocked = match need {
         Need::Open => Some(unlock(config, &*repository).await?),
         Need::OpenIfPossible if config.password.is_some() || config.password_problem.is_some() => {

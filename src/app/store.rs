@@ -85,22 +85,6 @@ pub(super) fn opened(
     }
 }
 
-/// Forgets old deletions, as the embedded store does by itself. For operators'
-/// commands: an edge may not write.
-#[cfg(feature = "firestore")]
-pub(super) async fn tidy(config: &Config, clock: &Clock) {
-    if let Some(firestore) = firestore(config)
-        && let Ok(repository) = FirestoreApiKeyRepository::new(firestore.clone(), clock.clone())
-    {
-        match repository.purge_tombstones().await {
-            Ok(0) => {}
-            Ok(purged) => tracing::info!(purged, "old deletions were forgotten"),
-            // Housekeeping: the next command tries again, or one that may.
-            Err(error) => tracing::debug!(%error, "old deletions cannot be forgotten"),
-        }
-    }
-}
-
 /// Whether a store that does not answer now may do so soon, without anything
 /// being mended on this machine.
 pub(super) fn is_outage(config: &Config, error: &OpenError) -> bool {

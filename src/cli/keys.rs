@@ -8,7 +8,7 @@ mod verify;
 use super::Streams;
 use super::arguments::{Changes, Key, Keys, Listing, NewKey, Output, TokenOutput};
 use super::failure::Failure;
-use crate::admin::{self, KeyRef, OperationError, Operations};
+use crate::admin::{self, KeyRef, OperationError, Operations, Revoked, Taken};
 use crate::app::{self, Need};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -150,16 +150,25 @@ impl Handler<'_, '_> {
 
     async fn revoke(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
         let revoked = self.operations.revoke(&key.reference()).await?;
-        let id = revoked.key.id;
-        match (revoked.already, revoked.sealed) {
-            (true, _) => self.say(format_args!("key {id} was revoked already"))?,
-            (false, true) => self.say(format_args!("key {id} is revoked"))?,
-            (false, false) => self.say(format_args!(
-                "key {id} is revoked, and cannot be activated again: without the keyring it could \
-                 not be sealed so"
-            ))?,
+        self.warn_of_copies(revoked.len())?;
+        for Revoked {
+            record,
+            already,
+            sealed,
+        } in &revoked
+        {
+            let key = self.named(record)?;
+            match (already, sealed) {
+                (true, _) => self.say(format_args!("{key} was revoked already"))?,
+                (false, true) => self.say(format_args!("{key} is revoked"))?,
+                (false, false) => self.say(format_args!(
+                    "{key} is revoked, and cannot be activated again: without the keyring it \
+                     could not be sealed so"
+                ))?,
+            }
+            self.record(record, output)?;
         }
-        self.json(&show::KeyView::of(&revoked.key), output)
+        Ok(())
     }
 
     async fn delete(&mut self, key: &Key, output: Output) -> Result<(), Failure> {
@@ -172,15 +181,48 @@ impl Handler<'_, '_> {
             }
             deleted => deleted?,
         };
-        self.say(format_args!("key {} is deleted", deleted.id))?;
-        self.json(&show::KeyView::of(&deleted), output)
+        self.warn_of_copies(deleted.len())?;
+        for record in &deleted {
+            let key = self.named(record)?;
+            self.say(format_args!("{key} is deleted"))?;
+            self.record(record, output)?;
+        }
+        Ok(())
+    }
+
+    fn warn_of_copies(&mut self, records: usize) -> Result<(), Failure> {
+        if records > 1 {
+            self.say(format_args!(
+                "warning: {records} records have this id, and all of them were taken: at most one \
+                 is genuine, and whoever wrote the others can write to the key store"
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// What a record is called; says why when it cannot be read.
+    fn named(&mut self, record: &Taken) -> Result<String, Failure> {
+        match record {
+            Ok(key) => Ok(format!("key {}", key.id)),
+            Err(damage) => {
+                self.say(format_args!("warning: {damage}"))?;
+                Ok("a record that cannot be read".to_owned())
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Taken, output: Output) -> Result<(), Failure> {
+        match record {
+            Ok(key) => self.json(&show::KeyView::of(key), output),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Whether it was, and from now on is not any more: its absence is audited.
     async fn is_missing(&self, key: &KeyRef) -> Result<bool, Failure> {
         match key {
             KeyRef::Id(id) => Ok(self.operations.note_missing(*id).await?),
-            KeyRef::Name(_) => Ok(false),
+            KeyRef::Hash(_) | KeyRef::Name(_) => Ok(false),
         }
     }
 

@@ -287,7 +287,7 @@ impl Directory {
             Read::Key(key) if key.revision < seen => None,
             Read::Key(key) => {
                 metrics.found.increment(1);
-                if let Some(known) = turn.known().filter(|known| same_policy(&known.key, &key)) {
+                if let Some(known) = turn.known().filter(|known| known.key.has_policy_of(&key)) {
                     known.confirm(read_at);
                     return Some(Ok(known));
                 }
@@ -340,15 +340,6 @@ impl Drop for Landing {
     fn drop(&mut self) {
         self.directory.0.flights.land(&self.hash);
     }
-}
-
-fn same_policy(known: &ApiKey, read: &ApiKey) -> bool {
-    let known = ApiKey {
-        last_used: read.last_used,
-        usage_count: read.usage_count,
-        ..known.clone()
-    };
-    known == *read
 }
 
 #[expect(

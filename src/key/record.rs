@@ -93,6 +93,16 @@ impl fmt::Display for Scope {
 }
 
 impl ApiKey {
+    /// Whether the two differ in bookkeeping at most.
+    pub fn has_policy_of(&self, other: &Self) -> bool {
+        let other = Self {
+            last_used: self.last_used,
+            usage_count: self.usage_count,
+            ..other.clone()
+        };
+        *self == other
+    }
+
     /// The associated data of the record's envelope: the scope, then every
     /// policy field, each text length-prefixed and
     /// each list count-prefixed (big-endian 32-bit), so that no two different

@@ -43,6 +43,23 @@ pub enum Found {
     Absent,
 }
 
+/// Where a record is looked for that access is to be taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Id(Uuid),
+    Hash(KeyHash),
+}
+
+/// A record that is there, whatever its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    pub hash: KeyHash,
+    /// Zero when it cannot be read.
+    pub revision: u64,
+    /// When it cannot be read: its id and the field.
+    pub record: std::result::Result<StoredKey, String>,
+}
+
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RepositoryError {
@@ -61,6 +78,7 @@ pub enum RepositoryError {
     Exists,
     #[error("there is no such record")]
     NotFound,
+    /// With the same revision twice: it was changed by hand, or without end.
     #[error("the record was changed meanwhile: expected revision {expected}, found {found}")]
     Conflict { expected: u64, found: u64 },
     #[error("the keyring was changed meanwhile")]
@@ -148,9 +166,18 @@ pub trait ApiKeyReader: Send + Sync + 'static {
 
 /// Where records live: what operators' commands read and write besides.
 pub trait ApiKeyRepository: ApiKeyReader {
-    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>>;
+    /// Every record that is there, also one that cannot be read; no tombstones.
+    /// An id is one record's only, unless somebody wrote to the store by hand.
+    fn locate(&self, at: At) -> BoxFuture<'_, Result<Vec<Located>>>;
 
-    /// At most `limit` records, from `after` on (exclusive). Without tombstones.
+    /// The only record with this id that can be read. Of several none is taken
+    /// for the right one: that fails as [`RepositoryError::Damaged`].
+    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
+        Box::pin(async move { the_only(id, self.locate(At::Id(id)).await?) })
+    }
+
+    /// At most `limit` records, and whatever else has the id of the last one, from
+    /// `after` on (exclusive). Without tombstones.
     fn list<'a>(
         &'a self,
         filter: &'a Filter,
@@ -162,17 +189,29 @@ pub trait ApiKeyRepository: ApiKeyReader {
     /// its tombstone is kept.
     fn create<'a>(&'a self, key: &'a ApiKey, sealed: &'a [u8]) -> BoxFuture<'a, Result<()>>;
 
-    /// Replaces policy and envelope of the record with `key.key_hash`, when it
-    /// still has revision `expected`. A policy write has `key.revision` one
-    /// higher; one that only seals again keeps it. Bookkeeping is left alone.
+    /// Replaces policy and envelope of the record with `key.key_hash`, when its
+    /// policy still is that of `replaces`: not even an edit by hand, which leaves
+    /// the revision as it was, is undone unseen. A policy write has `key.revision`
+    /// one higher; one that only seals again keeps it. Bookkeeping is left alone.
     fn update<'a>(
         &'a self,
         key: &'a ApiKey,
         sealed: &'a [u8],
-        expected: u64,
+        replaces: &'a ApiKey,
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Leaves a tombstone with revision `expected + 1`.
+    /// Sets `is_active` to false and the revision from `expected` to `revision`, of a
+    /// record that cannot be read or opened as well: nothing else of it is looked
+    /// at. A revision that cannot be read counts as 0, and stays.
+    fn deactivate<'a>(
+        &'a self,
+        hash: &'a KeyHash,
+        expected: u64,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Leaves a tombstone with revision `expected + 1`. Of the record only the
+    /// revision is looked at; one that cannot be read counts as 0.
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>>;
 
     /// Sets `usage_count` and `last_used` of records, and nothing else: no feed
@@ -188,4 +227,37 @@ pub trait ApiKeyRepository: ApiKeyReader {
         document: &'a [u8],
         replaces: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<()>>;
+}
+
+fn the_only(id: Uuid, located: Vec<Located>) -> Result<Option<StoredKey>> {
+    let mut readable = Vec::new();
+    let mut places = Vec::new();
+    let mut damage = None;
+    for found in located {
+        match found.record {
+            Ok(stored) => {
+                places.push(shortened(&found.hash));
+                readable.push(stored);
+            }
+            Err(what) => damage = damage.or(Some(what)),
+        }
+    }
+    match (readable.pop(), damage) {
+        (Some(_), _) if !readable.is_empty() => Err(RepositoryError::Damaged(format!(
+            "{id} is the id of more than one record, those at {}: at most one of them is genuine, \
+             and whoever wrote the others can write to the store; revoked or deleted by this id, \
+             all of them are",
+            places.join(", ")
+        ))),
+        (Some(stored), _) => Ok(Some(stored)),
+        (None, Some(damage)) => Err(RepositoryError::Damaged(damage)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// As much of a hash as tells its record apart.
+fn shortened(hash: &KeyHash) -> String {
+    let mut text = hash.to_string();
+    text.truncate(8);
+    text + "..."
 }

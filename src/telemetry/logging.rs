@@ -9,7 +9,7 @@ use crate::setting::Invalid;
 
 /// They log each failed call, which whoever made it says better; unless the
 /// level names them.
-const QUIET: &str = "firestore=off,gcloud_sdk=off";
+const QUIET: &str = "firestore=off,gcloud_sdk=off,gcp_auth=off";
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

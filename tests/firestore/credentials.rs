@@ -202,6 +202,41 @@ async fn a_key_file_that_was_replaced_is_taken_into_use() {
     assert_eq!((old.given(), new.given()), (1, 1));
 }
 
+#[tokio::test]
+async fn a_clock_that_was_wrong_when_a_token_came_does_not_keep_it_for_ever() {
+    let service = TokenService::start(3600);
+    let directory = tempfile::tempdir().unwrap();
+    // The token ends fifty years from now, as this clock has it.
+    let wall = Clock::system().wall();
+    let clock = Clock::manual(wall.saturating_sub(Duration::from_hours(50 * 365 * 24)));
+    let credentials = Credentials::new(Some(service.key_file(&directory)), clock.clone()).unwrap();
+    assert_eq!(sent(&credentials).await, "Bearer token-1");
+    clock.advance(Duration::from_mins(55));
+    assert_eq!(sent(&credentials).await, "Bearer token-1");
+    clock.advance(Duration::from_mins(6));
+    assert_eq!(sent(&credentials).await, "Bearer token-2");
+}
+
+#[tokio::test]
+async fn a_token_that_firestore_refuses_is_replaced_but_not_one_that_has_just_come() {
+    let service = TokenService::start(3600);
+    let directory = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let credentials = Credentials::new(Some(service.key_file(&directory)), clock.clone()).unwrap();
+    credentials.refused();
+    assert_eq!(sent(&credentials).await, "Bearer token-1");
+    clock.advance(Duration::from_secs(1));
+    credentials.refused();
+    assert_eq!(sent(&credentials).await, "Bearer token-1");
+    clock.advance(Duration::from_secs(1));
+    credentials.refused();
+    assert_eq!(sent(&credentials).await, "Bearer token-2");
+    // Those who were on their way with the old one.
+    credentials.refused();
+    assert_eq!(sent(&credentials).await, "Bearer token-2");
+    assert_eq!(service.given(), 2);
+}
+
 #[test]
 fn a_file_that_cannot_be_used_is_refused_with_its_path_and_what_would_do() {
     let directory = tempfile::tempdir().unwrap();
@@ -209,7 +244,16 @@ fn a_file_that_cannot_be_used_is_refused_with_its_path_and_what_would_do() {
     for (content, why) in [
         (None, "No such file"),
         (Some("not JSON".to_owned()), "it is no key file"),
-        (Some("{}".to_owned()), "missing field `type`"),
+        (Some("{}".to_owned()), "see line 1, column 2"),
+        (Some(r#""sesame""#.to_owned()), "it is no key file: see line 1"),
+        (
+            Some(r#"{"type":"service_account","private_key":7,"client_email":["sesame"]}"#.to_owned()),
+            "see line 1, column",
+        ),
+        (
+            Some(r#"{"type":["sesame"]}"#.to_owned()),
+            "it is no key file: see line 1",
+        ),
         (
             Some(r#"{"type":"authorized_user","refresh_token":"sesame"}"#.to_owned()),
             "it is of type `authorized_user`",

@@ -31,7 +31,7 @@ async fn types(config: &FirestoreConfig, collection: &str, name: &str) -> BTreeM
     fields.map(|(name, value)| (name, kind(value))).collect()
 }
 
-async fn document(config: &FirestoreConfig, collection: &str, name: &str) -> Document {
+pub(crate) async fn document(config: &FirestoreConfig, collection: &str, name: &str) -> Document {
     let repository = emulator::open(config);
     let client = repository.connection().current().await.unwrap();
     let select = client.fluent().select().by_id_in(collection);

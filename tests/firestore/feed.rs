@@ -146,7 +146,7 @@ async fn what_was_missed_in_a_cut_is_told_before_the_feed_is_connected_again() {
     let mut feed = connected(&behind(&relay, &config)).await;
     relay.close();
     assert_eq!(change(&mut feed).await, Change::Cut);
-    writer.update(&next(&key(1)), b"", 1).await.unwrap();
+    writer.update(&next(&key(1)), b"", &key(1)).await.unwrap();
     writer.delete(&hash(2), 1).await.unwrap();
     relay.mend();
     for expected in [record(1, 2, true), record(2, 2, false), Change::Connected] {
@@ -245,13 +245,14 @@ async fn a_revocation_reaches_a_feed_far_below_100_ms() {
     writer.create(&key(1), b"").await.unwrap();
     assert_eq!(change(&mut feed).await, record(1, 1, true));
     let mut delays = Vec::new();
+    let mut before = key(1);
     for revision in 2..=21 {
         let revoked = ApiKey {
             is_active: false,
-            revision,
-            ..key(1)
+            ..next(&before)
         };
-        writer.update(&revoked, b"", revision - 1).await.unwrap();
+        writer.update(&revoked, b"", &before).await.unwrap();
+        before = revoked;
         let acknowledged = now();
         assert_eq!(change(&mut feed).await, record(1, revision, false));
         delays.push(acknowledged.elapsed());

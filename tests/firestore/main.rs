@@ -9,6 +9,7 @@
 
 mod connection;
 mod contract;
+mod copies;
 mod credentials;
 #[path = "../desk/mod.rs"]
 #[expect(dead_code, reason = "the tests of operators' commands use the rest")]

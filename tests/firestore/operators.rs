@@ -85,7 +85,7 @@ async fn of_many_who_change_one_key_none_is_overwritten_silently() {
                         panic!()
                     };
                     let changed = next(&found.key);
-                    match repository.update(&changed, b"", found.key.revision).await {
+                    match repository.update(&changed, b"", &found.key).await {
                         Ok(()) => written += 1,
                         Err(RepositoryError::Conflict { .. }) => {}
                         Err(error) => panic!("{error}"),
@@ -119,11 +119,8 @@ async fn bookkeeping_written_meanwhile_is_no_conflict() {
     };
     let changing = async {
         for revision in 1..=10 {
-            let key = ApiKey {
-                revision: revision + 1,
-                ..key(1)
-            };
-            repository.update(&key, b"", revision).await.unwrap();
+            let key = ApiKey { revision, ..key(1) };
+            repository.update(&next(&key), b"", &key).await.unwrap();
         }
     };
     tokio::join!(counting, changing);

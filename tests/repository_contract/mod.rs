@@ -9,7 +9,8 @@ use std::time::Duration;
 use cypheron_edge::clock::Timestamp;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::repository::{
-    ApiKeyReader, ApiKeyRepository, Change, Filter, Found, KeyUsage, RepositoryError, StoredKey,
+    ApiKeyReader, ApiKeyRepository, At, Change, Filter, Found, KeyUsage, Located, RepositoryError,
+    StoredKey,
 };
 use cypheron_edge::token::KeyHash;
 use futures_util::StreamExt;
@@ -53,7 +54,8 @@ macro_rules! contract {
             a_listing_is_filtered_by_name_and_state
             what_is_active_is_listed_by_pages_in_the_order_of_the_hashes
             an_update_replaces_the_policy_and_leaves_the_bookkeeping
-            an_update_that_expects_another_revision_is_refused
+            an_update_that_expects_another_policy_is_refused
+            a_record_is_made_inactive_whatever_its_envelope
             of_two_writers_one_is_told_of_the_conflict
             a_deleted_record_leaves_a_tombstone
             a_deletion_that_expects_another_revision_is_refused
@@ -172,13 +174,14 @@ pub(crate) async fn what_was_never_stored_is_absent<S: Store>(store: S) {
     assert_eq!(repository.find(&hash(1)).await, Ok(Found::Absent));
     assert_eq!(repository.find_by_id(id(1)).await, Ok(None));
     assert_eq!(
-        repository.update(&key(1), b"", 1).await,
+        repository.update(&key(1), b"", &key(1)).await,
         Err(RepositoryError::NotFound)
     );
     assert_eq!(
         repository.delete(&hash(1), 1).await,
         Err(RepositoryError::NotFound)
     );
+    assert_eq!(repository.locate(At::Id(id(1))).await, Ok(Vec::new()));
 }
 
 pub(crate) async fn a_listing_goes_by_pages_in_the_order_of_the_ids<S: Store>(store: S) {
@@ -286,7 +289,7 @@ pub(crate) async fn an_update_replaces_the_policy_and_leaves_the_bookkeeping<S: 
         usage_count: 0,
         ..next(&created)
     };
-    repository.update(&changed, b"new", 1).await.unwrap();
+    repository.update(&changed, b"new", &created).await.unwrap();
     let found = stored(&repository, hash(1)).await;
     assert_eq!(found.sealed, b"new");
     assert!(found.updated_at > first);
@@ -299,19 +302,98 @@ pub(crate) async fn an_update_replaces_the_policy_and_leaves_the_bookkeeping<S: 
     assert_eq!(found.key, kept);
 }
 
-pub(crate) async fn an_update_that_expects_another_revision_is_refused<S: Store>(store: S) {
+pub(crate) async fn an_update_that_expects_another_policy_is_refused<S: Store>(store: S) {
     let repository = store.open();
     repository.create(&key(1), b"old").await.unwrap();
-    repository.update(&next(&key(1)), b"new", 1).await.unwrap();
+    repository
+        .update(&next(&key(1)), b"new", &key(1))
+        .await
+        .unwrap();
     let conflict = RepositoryError::Conflict {
         expected: 1,
         found: 2,
     };
     assert_eq!(
-        repository.update(&next(&key(1)), b"late", 1).await,
+        repository.update(&next(&key(1)), b"late", &key(1)).await,
         Err(conflict)
     );
+    // What a hand changes leaves the revision as it was.
+    let before_an_edit = ApiKey {
+        is_active: false,
+        ..next(&key(1))
+    };
+    let edited = RepositoryError::Conflict {
+        expected: 2,
+        found: 2,
+    };
+    assert_eq!(
+        repository
+            .update(&next(&before_an_edit), b"late", &before_an_edit)
+            .await,
+        Err(edited)
+    );
     assert_eq!(stored(&repository, hash(1)).await.sealed, b"new");
+    // Bookkeeping is no policy.
+    let used = ApiKey {
+        usage_count: 9,
+        last_used: Some(NOW),
+        ..next(&key(1))
+    };
+    repository.update(&next(&used), b"", &used).await.unwrap();
+}
+
+pub(crate) async fn a_record_is_made_inactive_whatever_its_envelope<S: Store>(store: S) {
+    let repository = store.open();
+    let created = ApiKey {
+        usage_count: 3,
+        ..key(1)
+    };
+    repository.create(&created, b"sealed").await.unwrap();
+    let mut feed = connected(&repository).await;
+    let before = stored(&repository, hash(1)).await;
+    store.pass_a_second();
+    assert_eq!(
+        repository.deactivate(&hash(1), 2, 3).await,
+        Err(RepositoryError::Conflict {
+            expected: 2,
+            found: 1
+        })
+    );
+    repository.deactivate(&hash(1), 1, 2).await.unwrap();
+    let found = stored(&repository, hash(1)).await;
+    assert!(found.updated_at > before.updated_at);
+    let inactive = StoredKey {
+        key: ApiKey {
+            is_active: false,
+            ..next(&created)
+        },
+        updated_at: found.updated_at,
+        ..before
+    };
+    assert_eq!(found, inactive);
+    let told = Change::Record {
+        hash: hash(1),
+        revision: 2,
+        live: false,
+    };
+    assert_eq!(change(&mut feed).await, told);
+
+    let located = Located {
+        hash: hash(1),
+        revision: 2,
+        record: Ok(found),
+    };
+    for at in [At::Id(id(1)), At::Hash(hash(1))] {
+        assert_eq!(repository.locate(at).await, Ok(vec![located.clone()]));
+    }
+    repository.delete(&hash(1), 2).await.unwrap();
+    for at in [At::Id(id(1)), At::Hash(hash(1))] {
+        assert_eq!(repository.locate(at).await, Ok(Vec::new()));
+    }
+    assert_eq!(
+        repository.deactivate(&hash(1), 3, 4).await,
+        Err(RepositoryError::NotFound)
+    );
 }
 
 pub(crate) async fn of_two_writers_one_is_told_of_the_conflict<S: Store>(store: S) {
@@ -322,11 +404,8 @@ pub(crate) async fn of_two_writers_one_is_told_of_the_conflict<S: Store>(store: 
         let update = |handle: &Arc<S::Repository>| {
             let handle = Arc::clone(handle);
             tokio::spawn(async move {
-                let key = ApiKey {
-                    revision: revision + 1,
-                    ..key(1)
-                };
-                handle.update(&key, b"", revision).await
+                let key = ApiKey { revision, ..key(1) };
+                handle.update(&next(&key), b"", &key).await
             })
         };
         let (first, second) = (update(&handles[0]), update(&handles[1]));
@@ -343,7 +422,10 @@ pub(crate) async fn of_two_writers_one_is_told_of_the_conflict<S: Store>(store: 
 pub(crate) async fn a_deleted_record_leaves_a_tombstone<S: Store>(store: S) {
     let repository = store.open();
     repository.create(&key(1), b"").await.unwrap();
-    repository.update(&next(&key(1)), b"", 1).await.unwrap();
+    repository
+        .update(&next(&key(1)), b"", &key(1))
+        .await
+        .unwrap();
     repository.delete(&hash(1), 2).await.unwrap();
     let tombstone = Ok(Found::Tombstone { revision: 3 });
     assert_eq!(repository.find(&hash(1)).await, tombstone);
@@ -423,7 +505,10 @@ pub(crate) async fn no_feed_tells_of_recorded_usage<S: Store>(store: S) {
     let usages = [usage(1, 7), usage(2, 8), usage(3, 9)];
     assert_eq!(repository.record_usage(&usages).await, Ok(3));
     // What comes next is the policy write after it.
-    repository.update(&next(&key(2)), b"", 1).await.unwrap();
+    repository
+        .update(&next(&key(2)), b"", &key(2))
+        .await
+        .unwrap();
     let expected = Change::Record {
         hash: hash(2),
         revision: 2,
@@ -471,7 +556,10 @@ pub(crate) async fn a_feed_begins_connected_and_tells_of_each_write_in_order<S: 
         live,
     };
 
-    repository.update(&next(&key(1)), b"", 1).await.unwrap();
+    repository
+        .update(&next(&key(1)), b"", &key(1))
+        .await
+        .unwrap();
     assert_eq!(change(&mut feed).await, record(2, true));
 
     let revoked = ApiKey {
@@ -479,7 +567,10 @@ pub(crate) async fn a_feed_begins_connected_and_tells_of_each_write_in_order<S: 
         revision: 3,
         ..key(1)
     };
-    repository.update(&revoked, b"", 2).await.unwrap();
+    repository
+        .update(&revoked, b"", &next(&key(1)))
+        .await
+        .unwrap();
     assert_eq!(change(&mut feed).await, record(3, false));
 
     repository.delete(&hash(1), 3).await.unwrap();

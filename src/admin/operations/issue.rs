@@ -122,7 +122,7 @@ impl Operations {
             }),
             Err(error) => {
                 // Nobody has seen its token.
-                self.delete(&KeyRef::Id(successor.key.id)).await?;
+                self.delete(&KeyRef::Hash(successor.key.key_hash)).await?;
                 Err(error)
             }
         }

@@ -3,17 +3,19 @@
 //! A policy write opens the old envelope, fails if it does not open, and seals
 //! the same plaintext beside the new policy: the token is not needed, and an
 //! edit made outside is never made good by a later change. Revoking and
-//! deleting need neither the keyring nor a record that opens.
+//! deleting need neither the keyring nor a record that opens, or can be read.
 
 mod error;
 mod issue;
 mod lookup;
+mod removal;
 mod rewrap;
 mod verify;
 
 pub use error::OperationError;
 pub use issue::{Created, NewKey, Rotation};
 pub use lookup::KeyRef;
+pub use removal::{Revoked, Taken};
 pub use rewrap::Rewrap;
 pub use verify::{Fault, Finding, Verification};
 
@@ -111,17 +113,6 @@ pub enum Envelope {
     Unchecked,
 }
 
-/// What revoking did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revoked {
-    pub key: ApiKey,
-    /// It was inactive before, and was left as it was.
-    pub already: bool,
-    /// The envelope was sealed again. Only such a revocation can be taken back
-    /// by an update; the other kind never opens again.
-    pub sealed: bool,
-}
-
 impl Operations {
     pub async fn list(&self, filter: &Filter, after: Option<Uuid>, limit: usize) -> Result<Page> {
         Ok(self.repository.list(filter, after, limit).await?)
@@ -169,79 +160,16 @@ impl Operations {
         let stored = self.find(key).await?;
         let sealed = self.open(&stored)?;
         let key = ApiKey {
-            revision: self.next_revision(&stored.key).await?,
+            revision: self
+                .next_revision(stored.key.id, stored.key.revision)
+                .await?,
             ..changes.apply(&stored.key)
         };
         let envelope = self.seal(&sealed, &key)?;
         self.audit(action, &key, changes.describe()).await?;
-        let written = self
-            .repository
-            .update(&key, &envelope, stored.key.revision)
-            .await;
+        let written = self.repository.update(&key, &envelope, &stored.key).await;
         self.concluded(&key, written).await?;
         Ok(key)
-    }
-
-    /// Makes a key inactive, whatever the state of its record. With the keyring
-    /// it is sealed so.
-    pub async fn revoke(&self, key: &KeyRef) -> Result<Revoked> {
-        persist(|| self.revoke_once(key)).await
-    }
-
-    async fn revoke_once(&self, key: &KeyRef) -> Result<Revoked> {
-        let stored = self.find(key).await?;
-        let opened = self.open(&stored).ok();
-        if !stored.key.is_active && (opened.is_some() || self.unlocked.is_none()) {
-            return Ok(Revoked {
-                sealed: opened.is_some(),
-                already: true,
-                key: stored.key,
-            });
-        }
-        let revoked = ApiKey {
-            is_active: false,
-            revision: self.next_revision_if_possible(&stored.key).await,
-            ..stored.key.clone()
-        };
-        let envelope = opened
-            .map(|sealed| self.seal(&sealed, &revoked))
-            .transpose()?;
-        self.audit_if_possible(Action::Revoke, &revoked).await;
-        let written = self
-            .repository
-            .update(
-                &revoked,
-                // The old one does not open beside the new revision.
-                envelope.as_deref().unwrap_or(&stored.sealed),
-                stored.key.revision,
-            )
-            .await;
-        self.concluded(&revoked, written).await?;
-        Ok(Revoked {
-            key: revoked,
-            already: false,
-            sealed: envelope.is_some(),
-        })
-    }
-
-    /// Deletes a record. Its id and hash stay in a tombstone for a while.
-    pub async fn delete(&self, key: &KeyRef) -> Result<ApiKey> {
-        persist(|| self.delete_once(key)).await
-    }
-
-    async fn delete_once(&self, key: &KeyRef) -> Result<ApiKey> {
-        let stored = self.find(key).await?;
-        let deleted = ApiKey {
-            revision: self.next_revision_if_possible(&stored.key).await,
-            ..stored.key.clone()
-        };
-        self.audit_if_possible(Action::Delete, &deleted).await;
-        let written = self
-            .repository
-            .delete(&deleted.key_hash, stored.key.revision)
-            .await;
-        self.concluded(&deleted, written).await?;
-        Ok(stored.key)
     }
 
     /// Records the deletion of a key that is not in the store, though it should
@@ -296,58 +224,89 @@ impl Operations {
 
     /// Above every revision that the record may have had: one from a backup is
     /// never changed into the namesake of what it fell behind.
-    async fn next_revision(&self, key: &ApiKey) -> Result<u64> {
-        let known = self.audit.known(key.id).await?;
-        let believed = key.revision.saturating_add(LARGEST_LEAP);
+    async fn next_revision(&self, id: Uuid, revision: u64) -> Result<u64> {
+        let known = self.audit.known(id).await?;
+        let believed = revision.saturating_add(LARGEST_LEAP);
         let highest = known
             .map(|known| known.highest)
             .filter(|highest| *highest <= believed);
-        let revision = highest.unwrap_or(0).max(key.revision);
-        Ok(revision.saturating_add(1))
+        Ok(highest.unwrap_or(0).max(revision).saturating_add(1))
     }
 
-    /// For what takes access away.
-    async fn next_revision_if_possible(&self, key: &ApiKey) -> u64 {
-        self.next_revision(key).await.unwrap_or_else(|error| {
-            tracing::warn!(key_id = %key.id, %error, "its audited revision is not known");
-            key.revision.saturating_add(1)
+    /// For what takes access away; of a record that may not tell its id.
+    async fn next_revision_if_possible(&self, id: Option<Uuid>, revision: u64) -> u64 {
+        let next = match id {
+            Some(id) => self.next_revision(id, revision).await,
+            None => Ok(revision.saturating_add(1)),
+        };
+        next.unwrap_or_else(|error| {
+            let key_id = id.map(tracing::field::display);
+            tracing::warn!(key_id, %error, "its audited revision is not known");
+            revision.saturating_add(1)
         })
     }
 
-    async fn audit(&self, action: Action, key: &ApiKey, detail: String) -> Result<()> {
-        Ok(self.audit.record(self.entry(action, key, detail)).await?)
+    async fn audit(
+        &self,
+        action: Action,
+        subject: impl Into<Subject>,
+        detail: String,
+    ) -> Result<()> {
+        let entry = self.entry(action, subject.into(), detail);
+        Ok(self.audit.record(entry).await?)
     }
 
     /// For what takes access away.
-    async fn audit_if_possible(&self, action: Action, key: &ApiKey) {
-        if let Err(error) = self.audit(action, key, String::new()).await {
-            tracing::warn!(key_id = %key.id, action = action.as_str(), %error, "not audited");
+    async fn audit_if_possible(&self, action: Action, subject: Subject, detail: String) {
+        if let Err(error) = self.audit(action, subject, detail).await {
+            let key_id = subject.key_id.map(tracing::field::display);
+            tracing::warn!(key_id, action = action.as_str(), %error, "not audited");
         }
     }
 
     /// Records that a write came to nothing, after its intent was recorded.
     async fn concluded(
         &self,
-        key: &ApiKey,
+        subject: impl Into<Subject>,
         written: std::result::Result<(), RepositoryError>,
     ) -> Result<()> {
         if let Err(error) = &written {
-            let entry = self.entry(Action::Failed, key, error.to_string());
+            let subject = subject.into();
+            let entry = self.entry(Action::Failed, subject, error.to_string());
             if let Err(unavailable) = self.audit.record(entry).await {
-                tracing::warn!(key_id = %key.id, error = %unavailable, "a failure is not audited");
+                let key_id = subject.key_id.map(tracing::field::display);
+                tracing::warn!(key_id, error = %unavailable, "a failure is not audited");
             }
         }
         Ok(written?)
     }
 
-    fn entry(&self, action: Action, key: &ApiKey, detail: String) -> AuditEntry {
+    fn entry(&self, action: Action, subject: Subject, detail: String) -> AuditEntry {
         AuditEntry {
             at: self.clock.wall(),
             actor: self.actor.clone(),
             action,
-            key_id: Some(key.id),
-            revision: Some(key.revision),
+            key_id: subject.key_id,
+            revision: Some(subject.revision),
             detail,
+        }
+    }
+}
+
+/// What an entry of the audit log is about.
+#[derive(Clone, Copy, Debug)]
+struct Subject {
+    /// `None` where a record does not tell it.
+    key_id: Option<Uuid>,
+    /// After the write.
+    revision: u64,
+}
+
+impl From<&ApiKey> for Subject {
+    fn from(key: &ApiKey) -> Self {
+        Self {
+            key_id: Some(key.id),
+            revision: key.revision,
         }
     }
 }

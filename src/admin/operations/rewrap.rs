@@ -5,7 +5,8 @@ use uuid::Uuid;
 use super::{Action, Operations, PAGE, Result, persist};
 use crate::admin::AuditEntry;
 use crate::key::Sealed;
-use crate::repository::{Filter, StoredKey};
+use crate::repository::{Filter, Found, StoredKey};
+use crate::token::KeyHash;
 
 /// How far a rewrap is, or what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Operations {
             done.damaged.extend(page.damaged);
             for stored in &page.keys {
                 done.seen += 1;
-                match persist(|| self.rewrap_one(stored.key.id)).await? {
+                match persist(|| self.rewrap_one(&stored.key.key_hash)).await? {
                     Outcome::Current => {}
                     Outcome::Rewrapped => done.rewrapped += 1,
                     Outcome::Unopened => done.unopened.push(stored.key.id),
@@ -62,8 +63,9 @@ impl Operations {
         }
     }
 
-    async fn rewrap_one(&self, id: Uuid) -> Result<Outcome> {
-        let Some(stored) = self.repository.find_by_id(id).await? else {
+    /// By its hash: an id is what a copy has as well.
+    async fn rewrap_one(&self, hash: &KeyHash) -> Result<Outcome> {
+        let Found::Key(stored) = self.repository.find(hash).await? else {
             // Deleted meanwhile.
             return Ok(Outcome::Current);
         };
@@ -77,9 +79,8 @@ impl Operations {
             return Ok(Outcome::Unopened);
         };
         let envelope = self.sealed_again(&sealed, &stored)?;
-        let revision = stored.key.revision;
         self.repository
-            .update(&stored.key, &envelope, revision)
+            .update(&stored.key, &envelope, &stored.key)
             .await?;
         Ok(Outcome::Rewrapped)
     }

@@ -71,7 +71,7 @@ pub(in crate::cli) struct Verify {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Key {
-    /// The key's id, or its name when no other key has it
+    /// The key's id, its name when no other key has it, or its record's `key_hash`
     #[arg(value_name = "KEY")]
     pub(in crate::cli) selector: String,
 }

@@ -24,8 +24,8 @@ use uuid::Uuid;
 
 use self::file::{File, Place};
 use super::{
-    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, Found, KeyUsage, Page,
-    RepositoryError, Result, StoredKey,
+    ActivePage, ApiKeyReader, ApiKeyRepository, At, Change, Filter, Found, KeyUsage, Located, Page,
+    RepositoryError, Result,
 };
 use crate::clock::Clock;
 use crate::key::ApiKey;
@@ -114,9 +114,9 @@ impl ApiKeyReader for EmbeddedApiKeyRepository {
 }
 
 impl ApiKeyRepository for EmbeddedApiKeyRepository {
-    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
+    fn locate(&self, at: At) -> BoxFuture<'_, Result<Vec<Located>>> {
         run(&self.reads, move |connection| {
-            statements::find_by_id(connection, id)
+            statements::locate(connection, at)
         })
         .boxed()
     }
@@ -146,11 +146,25 @@ impl ApiKeyRepository for EmbeddedApiKeyRepository {
         &'a self,
         key: &'a ApiKey,
         sealed: &'a [u8],
-        expected: u64,
+        replaces: &'a ApiKey,
     ) -> BoxFuture<'a, Result<()>> {
         let (key, sealed, now) = (key.clone(), sealed.to_owned(), self.clock.wall());
+        let replaces = replaces.clone();
         run(&self.writes, move |connection| {
-            statements::update(connection, &key, &sealed, expected, now)
+            statements::update(connection, &key, &sealed, &replaces, now)
+        })
+        .boxed()
+    }
+
+    fn deactivate<'a>(
+        &'a self,
+        hash: &'a KeyHash,
+        expected: u64,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<()>> {
+        let (hash, now) = (*hash, self.clock.wall());
+        run(&self.writes, move |connection| {
+            statements::deactivate(connection, &hash, expected, revision, now)
         })
         .boxed()
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::Row;
 use rusqlite::types::FromSql;
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
@@ -22,7 +23,7 @@ pub(super) fn stored_key(row: &Row<'_>) -> Result<StoredKey, String> {
     };
     Ok(StoredKey {
         key: ApiKey {
-            id: fields.parsed("id")?,
+            id: fields.id()?,
             name: fields.parsed("name")?,
             key_hash: fields.parsed("key_hash")?,
             permissions: fields.list("permissions")?,
@@ -65,6 +66,16 @@ impl Fields<'_> {
     fn parsed<T: FromStr<Err: Display>>(&self, field: &str) -> Result<T, String> {
         let text: String = self.get(field)?;
         text.parse().map_err(|error| self.damaged(field, error))
+    }
+
+    /// Records are looked for by it as it is written here.
+    fn id(&self) -> Result<Uuid, String> {
+        let id: Uuid = self.parsed("id")?;
+        if id.to_string() == self.id {
+            Ok(id)
+        } else {
+            Err(self.damaged("id", "is not written in lower case with hyphens"))
+        }
     }
 
     fn number<T: TryFrom<i64, Error: Display>>(&self, field: &str) -> Result<T, String> {

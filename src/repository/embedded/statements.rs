@@ -13,7 +13,7 @@ use super::row::{self, COLUMNS, stored_key};
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
 use crate::repository::{
-    ActivePage, Filter, Found, KeyUsage, Page, RepositoryError, Result, StoredKey,
+    ActivePage, At, Filter, Found, KeyUsage, Located, Page, RepositoryError, Result, StoredKey,
 };
 use crate::token::KeyHash;
 
@@ -32,7 +32,7 @@ impl From<rusqlite::Error> for RepositoryError {
 
 pub(super) fn find(connection: &Connection, hash: &KeyHash) -> Result<Found> {
     let hash = hash.to_string();
-    if let Some(stored) = one(connection, "key_hash", &hash)? {
+    if let Some(stored) = one(connection, &hash)? {
         return Ok(Found::Key(Box::new(stored)));
     }
     let revision: Option<i64> = connection
@@ -44,15 +44,35 @@ pub(super) fn find(connection: &Connection, hash: &KeyHash) -> Result<Found> {
     }))
 }
 
-pub(super) fn find_by_id(connection: &Connection, id: Uuid) -> Result<Option<StoredKey>> {
-    one(connection, "id", &id.to_string())
-}
-
-fn one(connection: &Connection, column: &'static str, value: &str) -> Result<Option<StoredKey>> {
+pub(super) fn locate(connection: &Connection, at: At) -> Result<Vec<Located>> {
+    let (column, value) = match at {
+        At::Id(id) => ("id", id.to_string()),
+        At::Hash(hash) => ("key_hash", hash.to_string()),
+    };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM api_keys WHERE {column} = ?1"
     ))?;
     let mut rows = statement.query([value])?;
+    let mut located = Vec::new();
+    while let Some(row) = rows.next()? {
+        let hash: String = row.get("key_hash")?;
+        // What no hash names, no token leads to.
+        if let Ok(hash) = hash.parse() {
+            located.push(Located {
+                hash,
+                revision: unsigned(row.get("revision")?),
+                record: stored_key(row),
+            });
+        }
+    }
+    Ok(located)
+}
+
+fn one(connection: &Connection, hash: &str) -> Result<Option<StoredKey>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM api_keys WHERE key_hash = ?1"
+    ))?;
+    let mut rows = statement.query([hash])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
@@ -146,12 +166,18 @@ pub(super) fn update(
     connection: &mut Connection,
     key: &ApiKey,
     sealed: &[u8],
-    expected: u64,
+    replaces: &ApiKey,
     now: Timestamp,
 ) -> Result<()> {
     let transaction = writing(connection)?;
-    let hash = key.key_hash.to_string();
-    require_revision(&transaction, &hash, expected)?;
+    let found = one(&transaction, &key.key_hash.to_string())?;
+    let found = found.ok_or(RepositoryError::NotFound)?.key;
+    if !found.has_policy_of(replaces) {
+        return Err(RepositoryError::Conflict {
+            expected: replaces.revision,
+            found: found.revision,
+        });
+    }
     transaction
         .prepare_cached(
             "UPDATE api_keys SET id = ?2, name = ?3, permissions = ?4, rate_limit = ?5, \
@@ -178,6 +204,24 @@ fn written(key: &ApiKey, sealed: &[u8], now: Timestamp) -> [Value; 12] {
         now.as_micros().into(),
         sealed.to_owned().into(),
     ]
+}
+
+pub(super) fn deactivate(
+    connection: &mut Connection,
+    hash: &KeyHash,
+    expected: u64,
+    revision: u64,
+    now: Timestamp,
+) -> Result<()> {
+    let transaction = writing(connection)?;
+    let hash = hash.to_string();
+    require_revision(&transaction, &hash, expected)?;
+    transaction.execute(
+        "UPDATE api_keys SET is_active = 0, revision = iif(revision < 0, revision, ?2), \
+         updated_at = ?3 WHERE key_hash = ?1",
+        params![hash, signed(revision), now.as_micros()],
+    )?;
+    Ok(transaction.commit()?)
 }
 
 pub(super) fn delete(

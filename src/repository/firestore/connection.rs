@@ -95,6 +95,13 @@ impl Connection {
         self.connected().await
     }
 
+    /// That Firestore did not take the access token.
+    pub(super) fn token_refused(&self) {
+        if let Some(credentials) = &self.0.credentials {
+            credentials.refused();
+        }
+    }
+
     fn client(&self) -> Option<FirestoreDb> {
         self.0.client.load().as_deref().cloned()
     }

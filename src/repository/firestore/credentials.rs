@@ -24,7 +24,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::sync::Mutex;
 
 use crate::cause::chain;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Now, Tick};
 
 /// What a token has to be good for.
 const SCOPES: &[&str] = &["https://www.googleapis.com/auth/datastore"];
@@ -36,8 +36,20 @@ const RENEW_BEFORE: Duration = Duration::from_secs(225);
 /// How long after a failure it is not tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// How long after its first use a token that Firestore refuses is not given up: one
+/// that was asked for later is not what was refused.
+const GIVE_UP_AFTER: Duration = RETRY_AFTER;
+
+/// No token of Google's is good for longer, whatever the clock says: a clock that
+/// was wrong when it was asked for would keep it for as long as it was wrong by.
+const LONGEST: Duration = Duration::from_hours(1);
+
 /// For a token to come; an hour of use is worth some patience.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same while it is looked for who has one: one that hangs is not to hide
+/// the next.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why there is no access token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +82,7 @@ struct Shared {
 }
 
 struct Failure {
-    at: Timestamp,
+    at: Tick,
     error: CredentialsError,
 }
 
@@ -79,8 +91,8 @@ struct Failure {
 pub struct Bearer {
     header: HeaderValue,
     tag: EntityTag,
-    renew_at: Timestamp,
-    expires_at: Timestamp,
+    taken: Now,
+    lifetime: Duration,
 }
 
 impl Bearer {
@@ -89,22 +101,42 @@ impl Bearer {
         &self.header
     }
 
-    fn new(token: &Token, now: Timestamp) -> Result<Self, CredentialsError> {
+    fn new(token: &Token, now: Now) -> Result<Self, CredentialsError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.as_str()));
         let mut header = header.map_err(|_| CredentialsError::NoToken {
             from: "the token service".to_owned(),
             why: "its token is not one that can be sent".to_owned(),
         })?;
         header.set_sensitive(true);
-        let expires_at = Timestamp::from_micros(token.expires_at().timestamp_micros());
-        let lifetime = expires_at.as_micros().saturating_sub(now.as_micros());
+        let expires_at = token.expires_at().timestamp_micros();
+        let lifetime = expires_at.saturating_sub(now.wall.as_micros());
         let lifetime = Duration::from_micros(u64::try_from(lifetime).unwrap_or(0));
         Ok(Self {
             header,
             tag: EntityTag::new(),
-            renew_at: expires_at.saturating_sub(RENEW_BEFORE.min(lifetime / 5)),
-            expires_at,
+            taken: now,
+            lifetime: lifetime.min(LONGEST),
         })
+    }
+
+    /// By the clock that says more: the wall's may be put right in between, and
+    /// the other one stands still while a machine sleeps.
+    fn age(&self, now: Now) -> Duration {
+        let by_wall = now
+            .wall
+            .as_micros()
+            .saturating_sub(self.taken.wall.as_micros());
+        let by_wall = Duration::from_micros(u64::try_from(by_wall).unwrap_or(0));
+        by_wall.max(now.tick.since(self.taken.tick))
+    }
+
+    fn is_fresh(&self, now: Now) -> bool {
+        let margin = RENEW_BEFORE.min(self.lifetime / 5);
+        self.age(now) < self.lifetime.saturating_sub(margin)
+    }
+
+    fn is_good(&self, now: Now) -> bool {
+        self.age(now) < self.lifetime
     }
 }
 
@@ -129,14 +161,26 @@ impl Credentials {
 
     /// A token that is good now.
     pub async fn bearer(&self) -> Result<Arc<Bearer>, CredentialsError> {
-        let now = self.0.clock.wall();
+        let now = self.0.clock.now();
         match self.0.held.load_full() {
-            Some(held) if now < held.renew_at => Ok(held),
-            Some(held) if now < held.expires_at => {
+            Some(held) if held.is_fresh(now) => Ok(held),
+            Some(held) if held.is_good(now) => {
                 self.renew_in_the_background();
                 Ok(held)
             }
             _ => self.renewed().await,
+        }
+    }
+
+    /// To be called when Firestore does not take a token: the next one who asks
+    /// gets a new one. That of an account whose key was replaced is good for
+    /// nothing, whatever it says of itself.
+    pub fn refused(&self) {
+        let now = self.0.clock.tick();
+        if let Some(held) = self.0.held.load_full()
+            && now.since(held.taken.tick) >= GIVE_UP_AFTER
+        {
+            self.0.held.compare_and_swap(&held, None);
         }
     }
 
@@ -173,24 +217,18 @@ impl Credentials {
     }
 
     async fn renew(&self, last: &mut Option<Failure>) -> Result<Arc<Bearer>, CredentialsError> {
-        let now = self.0.clock.wall();
+        let now = self.0.clock.now();
         if let Some(held) = self.0.held.load_full()
-            && now < held.renew_at
+            && held.is_fresh(now)
         {
             return Ok(held);
         }
         if let Some(failure) = last
-            && now < failure.at.saturating_add(RETRY_AFTER)
+            && now.tick.since(failure.at) < RETRY_AFTER
         {
             return Err(failure.error.clone());
         }
-        let token = tokio::time::timeout(TOKEN_TIMEOUT, self.0.source.token());
-        let token = token.await.unwrap_or_else(|_| {
-            Err(CredentialsError::NoToken {
-                from: self.0.source.to_string(),
-                why: format!("no answer in {TOKEN_TIMEOUT:?}"),
-            })
-        });
+        let token = self.0.source.token().await;
         match token.and_then(|token| Bearer::new(&token, now)) {
             Ok(bearer) => {
                 let bearer = Arc::new(bearer);
@@ -200,7 +238,7 @@ impl Credentials {
             }
             Err(error) => {
                 *last = Some(Failure {
-                    at: self.0.clock.wall(),
+                    at: self.0.clock.tick(),
                     error: error.clone(),
                 });
                 Err(error)
@@ -287,23 +325,35 @@ impl Source {
     async fn token(&self) -> Result<Arc<Token>, CredentialsError> {
         match self {
             Self::File(path) => {
-                let token = service_account(path)?.token(SCOPES).await;
-                token.map_err(|error| CredentialsError::NoToken {
+                let account = service_account(path)?;
+                let token = in_time(TOKEN_TIMEOUT, account.token(SCOPES)).await;
+                token.map_err(|why| CredentialsError::NoToken {
                     from: self.to_string(),
-                    why: chain(&error),
+                    why,
                 })
             }
             Self::Found(found) => match found.get() {
                 Some(account) => {
-                    let token = account.token().await;
-                    token.map_err(|error| CredentialsError::NoToken {
+                    let token = in_time(TOKEN_TIMEOUT, account.token()).await;
+                    token.map_err(|why| CredentialsError::NoToken {
                         from: account.to_string(),
-                        why: chain(&error),
+                        why,
                     })
                 }
                 None => find(found).await,
             },
         }
+    }
+}
+
+/// The token, or why there is none.
+async fn in_time(
+    limit: Duration,
+    token: impl Future<Output = Result<Arc<Token>, gcp_auth::Error>>,
+) -> Result<Arc<Token>, String> {
+    match tokio::time::timeout(limit, token).await {
+        Ok(token) => token.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("no answer in {limit:?}")),
     }
 }
 
@@ -314,12 +364,12 @@ async fn find(found: &OnceLock<Account>) -> Result<Arc<Token>, CredentialsError>
         Account::Machine,
         Account::Gcloud,
     ] {
-        match account.token().await {
+        match in_time(LOOK_TIMEOUT, account.token()).await {
             Ok(token) => {
                 tracing::info!(%account, "the account that Firestore is asked with");
                 return Ok((found.set(account), token).1);
             }
-            Err(error) => tried.push(format!("{account} has none ({})", chain(&error))),
+            Err(why) => tried.push(format!("{account} has none ({why})")),
         }
     }
     Err(CredentialsError::NoneFound {
@@ -383,7 +433,15 @@ fn service_account(path: &Path) -> Result<CustomServiceAccount, CredentialsError
     match serde_json::from_str::<Kind>(&text) {
         Ok(Kind { r#type }) if r#type == "service_account" => {}
         Ok(Kind { r#type }) => return Err(wrong(format!("it is of type `{type}`"))),
-        Err(error) => return Err(wrong(format!("it is no key file: {error}"))),
+        Err(error) => return Err(wrong(format!("it is no key file: {}", place(&error)))),
     }
-    CustomServiceAccount::from_json(&text).map_err(|error| wrong(chain(&error)))
+    CustomServiceAccount::from_json(&text).map_err(|error| match error {
+        gcp_auth::Error::Json(what, error) => wrong(format!("{what}: {}", place(&error))),
+        error => wrong(chain(&error)),
+    })
+}
+
+/// Where an error is: what it is might quote the key.
+fn place(error: &serde_json::Error) -> String {
+    format!("see line {}, column {}", error.line(), error.column())
 }

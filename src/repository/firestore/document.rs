@@ -26,10 +26,11 @@ use std::str::FromStr;
 use firestore::gcloud_sdk::google::firestore::v1::value::ValueType;
 use firestore::gcloud_sdk::google::firestore::v1::{ArrayValue, Document, Value};
 use firestore::gcloud_sdk::prost_types;
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
-use crate::repository::{Found, KeyUsage, StoredKey};
+use crate::repository::{Found, KeyUsage, Located, StoredKey};
 use crate::token::KeyHash;
 
 pub(super) const ID: &str = "id";
@@ -40,6 +41,9 @@ pub(super) const UPDATED_AT: &str = "updated_at";
 pub(super) const DELETED_AT: &str = "deleted_at";
 pub(super) const LAST_USED: &str = "last_used";
 pub(super) const USAGE_COUNT: &str = "usage_count";
+
+/// Longer than any id; in characters.
+const MAX_ID: usize = 64;
 
 pub(super) type Fields = HashMap<String, Value>;
 
@@ -74,6 +78,16 @@ pub(super) fn usage(usage: &KeyUsage) -> Fields {
         (LAST_USED, time(usage.last_used)),
         (USAGE_COUNT, integer(usage.usage_count)),
     ])
+}
+
+/// What makes a record inactive. A revision that cannot be read stays: the record
+/// is refused for as long as it does.
+pub(super) fn inactive(record: &Document, next: u64) -> Fields {
+    let mut fields = fields([(IS_ACTIVE, value(ValueType::BooleanValue(false)))]);
+    if revision(record).is_ok() {
+        fields.insert(REVISION.to_owned(), integer(next));
+    }
+    fields
 }
 
 /// What is left of a record, apart from the times of its deletion.
@@ -152,9 +166,27 @@ pub(super) fn is_tombstone(document: &Document) -> bool {
     document.fields.contains_key(DELETED_AT)
 }
 
+pub(super) fn has_id(document: &Document, id: &str) -> bool {
+    let found = document
+        .fields
+        .get(ID)
+        .and_then(|id| id.value_type.as_ref());
+    matches!(found, Some(ValueType::StringValue(found)) if found == id)
+}
+
 /// The revision of a record, whatever else is damaged of it.
 pub(super) fn revision(document: &Document) -> Result<u64, String> {
     Reader::of(document).number(REVISION)
+}
+
+/// What is known of a record, whatever is damaged of it; nothing of one that no
+/// hash names, for no token leads there.
+pub(super) fn located(document: &Document) -> Option<Located> {
+    Some(Located {
+        hash: name(document).parse().ok()?,
+        revision: revision(document).unwrap_or(0),
+        record: stored_key(document),
+    })
 }
 
 /// Reads one record; the error names it and its damaged field.
@@ -167,7 +199,7 @@ pub(super) fn stored_key(document: &Document) -> Result<StoredKey, String> {
     }
     Ok(StoredKey {
         key: ApiKey {
-            id: reader.parsed(ID)?,
+            id: reader.id()?,
             name: reader.parsed("name")?,
             key_hash,
             permissions: reader.list("permissions")?,
@@ -202,10 +234,13 @@ impl<'a> Reader<'a> {
     fn damaged(&self, field: &str, why: impl Display) -> String {
         let id = self.document.fields.get(ID);
         if let Some(ValueType::StringValue(id)) = id.and_then(|id| id.value_type.as_ref()) {
-            return format!("record {id}, field `{field}`: {why}");
+            // Somebody may have written a megabyte there, or a line of a log.
+            let id: String = id.chars().take(MAX_ID).collect();
+            return format!("record {}, field `{field}`: {why}", id.escape_debug());
         }
         // As much of its name as tells it apart.
         let name: String = name(self.document).chars().take(8).collect();
+        let name = name.escape_debug();
         format!("record without id at {name}..., field `{field}`: {why}")
     }
 
@@ -226,6 +261,16 @@ impl<'a> Reader<'a> {
                 text.parse().map_err(|error| self.damaged(field, error))
             }
             other => Err(self.mistaken(field, other, "a string")),
+        }
+    }
+
+    /// Records are looked for by it as it is written here.
+    fn id(&self) -> Result<Uuid, String> {
+        let id: Uuid = self.parsed(ID)?;
+        if *self.get(ID)? == ValueType::StringValue(id.to_string()) {
+            Ok(id)
+        } else {
+            Err(self.damaged(ID, "is not written in lower case with hyphens"))
         }
     }
 

@@ -10,6 +10,9 @@ use crate::repository::RepositoryError;
 /// Long enough for any cause, short enough for one line of a log.
 const MAX_CAUSE: usize = 300;
 
+/// What stands before the name of a document.
+const DOCUMENTS: &str = "/documents/";
+
 /// The name of a gRPC status code, or what the client has in its place.
 pub(super) fn code(error: &FirestoreError) -> &str {
     match error {
@@ -33,7 +36,8 @@ pub(super) fn is_overtaken(error: &FirestoreError) -> bool {
     )
 }
 
-/// Of an answer that is no answer about a document.
+/// Of an answer that is no answer about a document. An access token that is not
+/// taken is not used again.
 pub(super) fn unavailable(connection: &Connection, error: &FirestoreError) -> RepositoryError {
     let config = connection.config();
     let cause = cause(error);
@@ -44,6 +48,7 @@ pub(super) fn unavailable(connection: &Connection, error: &FirestoreError) -> Re
              {project} to serve, `roles/datastore.user` to issue keys ({cause})"
         ),
         "Unauthenticated" => {
+            connection.token_refused();
             format!("Firestore does not accept this account's access token ({cause})")
         }
         // Documents that are not there are no error in what is asked here.
@@ -70,7 +75,7 @@ pub(super) fn cause(error: &FirestoreError) -> String {
         FirestoreError::NetworkError(error) => error.message.clone(),
         other => other.to_string(),
     };
-    let message = message(&details);
+    let message = without_names(&message(&details));
     let mut short = String::with_capacity(message.len().min(MAX_CAUSE));
     for character in message.chars().take(MAX_CAUSE) {
         short.push(if character.is_control() {
@@ -84,6 +89,19 @@ pub(super) fn cause(error: &FirestoreError) -> String {
         let _ = write!(short, "...");
     }
     short
+}
+
+/// Documents are named by hashes of tokens, which are nobody's to read in a log.
+fn without_names(text: &str) -> String {
+    let mut parts = text.split(DOCUMENTS);
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ')' | ']'));
+        told.push_str(DOCUMENTS);
+        told.push_str("...");
+        told.push_str(&part[end.unwrap_or(part.len())..]);
+    }
+    told
 }
 
 /// Of a status as tonic prints one: `code: '..', message: "..", source: ..`. Of
@@ -183,6 +201,16 @@ mod tests {
             panic!("{long}");
         };
         assert!(text.len() < 400 && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn no_document_is_named() {
+        let message = "No document to update: projects/p/databases/d/documents/api_keys/0101 (x)";
+        let RepositoryError::Unavailable(text) = told(Code::Aborted, message) else {
+            panic!("{message}");
+        };
+        let short = "No document to update: projects/p/databases/d/documents/... (x)";
+        assert!(text.ends_with(short), "{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`document`] is the layout of a record, of the tombstone that a deletion
 //! leaves in its place, and of the keyring. Every write is one commit that
 //! Firestore does whole or not at all, and only while the document is the one
-//! that was read ([`write`]): of two operators one is told of the conflict.
+//! that was judged ([`write`]): of two operators one is told of the conflict.
 //! `updated_at` is set by the server, so that the change feed goes by one clock.
 
 mod connection;
@@ -19,6 +19,7 @@ pub use connection::Connection;
 pub use credentials::{Bearer, Credentials, CredentialsError};
 
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::BoxStream;
@@ -26,13 +27,16 @@ use metrics::Histogram;
 use uuid::Uuid;
 
 use super::{
-    ActivePage, ApiKeyReader, ApiKeyRepository, Change, Filter, FirestoreConfig, Found, KeyUsage,
-    Page, Result, StoredKey,
+    ActivePage, ApiKeyReader, ApiKeyRepository, At, Change, Filter, FirestoreConfig, Found,
+    KeyUsage, Located, Page, Result,
 };
 use crate::clock::Clock;
 use crate::key::ApiKey;
 use crate::telemetry::metric;
 use crate::token::KeyHash;
+
+/// What a deletion waits for the forgetting of old ones.
+const TIDY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The store in one Firestore collection.
 pub struct FirestoreApiKeyRepository {
@@ -58,6 +62,17 @@ impl FirestoreApiKeyRepository {
     /// The connection, which its clones share.
     pub const fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Housekeeping, after what adds to it, and never in its way.
+    async fn tidy(&self) {
+        match tokio::time::timeout(TIDY_TIMEOUT, self.purge_tombstones()).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(purged)) => tracing::info!(purged, "old deletions were forgotten"),
+            // The next deletion tries again.
+            Ok(Err(error)) => tracing::debug!(%error, "old deletions cannot be forgotten"),
+            Err(_) => tracing::debug!("old deletions are not forgotten in time"),
+        }
     }
 
     /// Forgets deletions that no edge can have missed any more, at most a few
@@ -105,8 +120,8 @@ impl ApiKeyReader for FirestoreApiKeyRepository {
 }
 
 impl ApiKeyRepository for FirestoreApiKeyRepository {
-    fn find_by_id(&self, id: Uuid) -> BoxFuture<'_, Result<Option<StoredKey>>> {
-        read::find_by_id(&self.connection, id).boxed()
+    fn locate(&self, at: At) -> BoxFuture<'_, Result<Vec<Located>>> {
+        read::locate(&self.connection, at).boxed()
     }
 
     fn list<'a>(
@@ -126,13 +141,27 @@ impl ApiKeyRepository for FirestoreApiKeyRepository {
         &'a self,
         key: &'a ApiKey,
         sealed: &'a [u8],
-        expected: u64,
+        replaces: &'a ApiKey,
     ) -> BoxFuture<'a, Result<()>> {
-        write::update(&self.connection, key, sealed, expected).boxed()
+        write::update(&self.connection, key, sealed, replaces).boxed()
+    }
+
+    fn deactivate<'a>(
+        &'a self,
+        hash: &'a KeyHash,
+        expected: u64,
+        revision: u64,
+    ) -> BoxFuture<'a, Result<()>> {
+        write::deactivate(&self.connection, hash, expected, revision).boxed()
     }
 
     fn delete<'a>(&'a self, hash: &'a KeyHash, expected: u64) -> BoxFuture<'a, Result<()>> {
-        write::delete(&self.connection, hash, expected).boxed()
+        async move {
+            write::delete(&self.connection, hash, expected).await?;
+            self.tidy().await;
+            Ok(())
+        }
+        .boxed()
     }
 
     fn record_usage<'a>(&'a self, usages: &'a [KeyUsage]) -> BoxFuture<'a, Result<usize>> {

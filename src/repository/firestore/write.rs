@@ -1,7 +1,8 @@
 //! What is written to the collection.
 //!
-//! An update and a deletion read the document, judge its revision, and commit
-//! on the condition that the document was not written since (`update_time`).
+//! An update reads the document, sees that its policy is the one that was to be
+//! replaced, and commits on the condition that the document was not written since
+//! (`update_time`); what takes access away looks at the revision alone.
 //! That is as strict as a transaction, in two round trips instead of four, and
 //! takes no lock that somebody who died could hold; when the condition fails,
 //! it is read and judged again. A creation has to see that nobody has its id,
@@ -25,7 +26,7 @@ use firestore::{
 
 use super::connection::Connection;
 use super::document::{self, Fields};
-use super::error::{is_overtaken, unavailable};
+use super::error::{code, is_overtaken, unavailable};
 use super::read;
 use crate::clock::Timestamp;
 use crate::key::ApiKey;
@@ -49,7 +50,12 @@ pub(super) async fn create(connection: &Connection, key: &ApiKey, sealed: &[u8])
     let mut attempt = 1;
     loop {
         let outcome = try_create(connection, &client, key, fields.clone()).await;
-        if let Some(answer) = judged(connection, outcome, attempt) {
+        let lost = |error: &_| match code(error) {
+            // Whatever is created was not there: it is the database that is not.
+            "NotFound" => unavailable(connection, error),
+            _ => kept_changing(error),
+        };
+        if let Some(answer) = judged(connection, outcome, attempt, lost) {
             return answer;
         }
         attempt += 1;
@@ -69,7 +75,7 @@ async fn try_create(
     );
     let taken = async {
         let here = read::get(&reading, connection.collection(), &hash).await?;
-        let elsewhere = read::with_id(&reading, connection, key.id).await?;
+        let elsewhere = read::with_id(&reading, connection, key.id, 1).await?;
         Ok(here.is_some() || !elsewhere.is_empty())
     };
     let taken: FirestoreResult<bool> = taken.await;
@@ -89,27 +95,53 @@ pub(super) async fn update(
     connection: &Connection,
     key: &ApiKey,
     sealed: &[u8],
-    expected: u64,
+    replaces: &ApiKey,
 ) -> Result<()> {
     let fields = document::policy(key, sealed);
-    replace(connection, &key.key_hash, expected, |record| Write {
+    replace(connection, &key.key_hash, replaces.revision, |record| {
+        let found = document::stored_key(record).map_err(RepositoryError::Damaged)?;
+        if !found.key.has_policy_of(replaces) {
+            return Err(RepositoryError::Conflict {
+                expected: replaces.revision,
+                found: found.key.revision,
+            });
+        }
         // Bookkeeping is left alone.
-        update_mask: Some(DocumentMask {
-            field_paths: fields.keys().cloned().collect(),
-        }),
-        ..set(&record.name, fields.clone())
+        Ok(masked(set(&record.name, fields.clone())))
+    })
+    .await
+}
+
+pub(super) async fn deactivate(
+    connection: &Connection,
+    hash: &KeyHash,
+    expected: u64,
+    revision: u64,
+) -> Result<()> {
+    replace(connection, hash, expected, |record| {
+        require_revision(record, expected)?;
+        let fields = document::inactive(record, revision);
+        Ok(masked(set(&record.name, fields)))
     })
     .await
 }
 
 pub(super) async fn delete(connection: &Connection, hash: &KeyHash, expected: u64) -> Result<()> {
     replace(connection, hash, expected, |record| {
+        require_revision(record, expected)?;
         let left = document::tombstone(record, hash, expected.saturating_add(1));
         let mut write = set(&record.name, left);
         write.update_transforms.push(now(document::DELETED_AT));
-        write
+        Ok(write)
     })
     .await
+}
+
+fn require_revision(record: &Document, expected: u64) -> Result<()> {
+    match document::revision(record).unwrap_or(0) {
+        found if found == expected => Ok(()),
+        found => Err(RepositoryError::Conflict { expected, found }),
+    }
 }
 
 /// Sets bookkeeping, and with it neither `updated_at` nor anything that is
@@ -150,7 +182,7 @@ async fn record_some(
         }
         let count = writes.len();
         let outcome = commit(client, writes).await.map(|()| Ok(count));
-        if let Some(answer) = judged(connection, outcome, attempt) {
+        if let Some(answer) = judged(connection, outcome, attempt, kept_changing) {
             return answer;
         }
         attempt += 1;
@@ -158,29 +190,25 @@ async fn record_some(
 }
 
 fn bookkeeping(record: &Document, usage: &KeyUsage) -> Write {
-    let fields = document::usage(usage);
-    Write {
-        update_mask: Some(DocumentMask {
-            field_paths: fields.keys().cloned().collect(),
-        }),
+    masked(Write {
         operation: Some(Operation::Update(Document {
             name: record.name.clone(),
-            fields,
+            fields: document::usage(usage),
             ..Document::default()
         })),
         // A tombstone is not written to, and no record is made.
         current_document: unchanged(record),
         ..Write::default()
-    }
+    })
 }
 
-/// Writes what `write` makes of the record at `hash`, when that has revision
-/// `expected`.
+/// Writes what `write` makes of the record at `hash`, unless it finds that the
+/// record is not the expected one.
 async fn replace(
     connection: &Connection,
     hash: &KeyHash,
     expected: u64,
-    write: impl Fn(&Document) -> Write,
+    write: impl Fn(&Document) -> Result<Write>,
 ) -> Result<()> {
     let hash = hash.to_string();
     let client = connection.current().await?;
@@ -190,16 +218,16 @@ async fn replace(
         let found = found.map_err(|error| unavailable(connection, &error))?;
         let record = found.filter(|found| !document::is_tombstone(found));
         let record = record.ok_or(RepositoryError::NotFound)?;
-        let found = document::revision(&record).map_err(RepositoryError::Damaged)?;
-        if found != expected {
-            return Err(RepositoryError::Conflict { expected, found });
-        }
         let write = Write {
             current_document: unchanged(&record),
-            ..write(&record)
+            ..write(&record)?
         };
         let outcome = commit(&client, vec![write]).await.map(Ok);
-        if let Some(answer) = judged(connection, outcome, attempt) {
+        let lost = |_: &_| RepositoryError::Conflict {
+            expected,
+            found: expected,
+        };
+        if let Some(answer) = judged(connection, outcome, attempt, lost) {
             return answer;
         }
         attempt += 1;
@@ -207,17 +235,26 @@ async fn replace(
 }
 
 /// The answer of an attempt; `None` when somebody else was faster, and it is to
-/// be tried again.
+/// be tried again. After the last one, what `lost` makes of that.
 fn judged<T>(
     connection: &Connection,
     outcome: FirestoreResult<Result<T>>,
     attempt: usize,
+    lost: impl FnOnce(&FirestoreError) -> RepositoryError,
 ) -> Option<Result<T>> {
     match outcome {
         Ok(answer) => Some(answer),
         Err(error) if is_overtaken(&error) && attempt < ATTEMPTS => None,
+        Err(error) if is_overtaken(&error) => Some(Err(lost(&error))),
         Err(error) => Some(Err(unavailable(connection, &error))),
     }
+}
+
+fn kept_changing(error: &FirestoreError) -> RepositoryError {
+    let code = code(error);
+    RepositoryError::Unavailable(format!(
+        "Firestore: {code}: what was to be written kept changing, {ATTEMPTS} times"
+    ))
 }
 
 /// Writes all or nothing.
@@ -243,6 +280,18 @@ pub(super) fn set(path: &str, fields: Fields) -> Write {
         })),
         update_transforms: vec![now(document::UPDATED_AT)],
         ..Write::default()
+    }
+}
+
+/// Leaves all other fields of the document alone.
+fn masked(write: Write) -> Write {
+    let field_paths = match &write.operation {
+        Some(Operation::Update(document)) => document.fields.keys().cloned().collect(),
+        _ => Vec::new(),
+    };
+    Write {
+        update_mask: Some(DocumentMask { field_paths }),
+        ..write
     }
 }
 
