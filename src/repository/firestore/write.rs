@@ -41,7 +41,11 @@ const TOMBSTONES_KEPT: Duration = Duration::from_hours(30 * 24);
 const WRITTEN_AT_ONCE: u32 = 300;
 
 /// How often somebody else may be faster before it is given up.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: u32 = 8;
+
+/// Creations at once hold locks that the others wait for: who lost lets them pass,
+/// each for another while.
+const STEP_BACK: Duration = Duration::from_millis(25);
 
 pub(super) async fn create(connection: &Connection, key: &ApiKey, sealed: &[u8]) -> Result<()> {
     let mut fields = document::policy(key, sealed);
@@ -58,8 +62,15 @@ pub(super) async fn create(connection: &Connection, key: &ApiKey, sealed: &[u8])
         if let Some(answer) = judged(connection, outcome, attempt, lost) {
             return answer;
         }
+        tokio::time::sleep(step_back(attempt)).await;
         attempt += 1;
     }
+}
+
+fn step_back(attempt: u32) -> Duration {
+    // Without randomness they meet again, and one of them gives up sooner.
+    let random = getrandom::u32().unwrap_or(u32::MAX);
+    (STEP_BACK * attempt).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 async fn try_create(
@@ -239,7 +250,7 @@ async fn replace(
 fn judged<T>(
     connection: &Connection,
     outcome: FirestoreResult<Result<T>>,
-    attempt: usize,
+    attempt: u32,
     lost: impl FnOnce(&FirestoreError) -> RepositoryError,
 ) -> Option<Result<T>> {
     match outcome {
