@@ -13,9 +13,11 @@ use cypheron_edge::repository::{
     ApiKeyReader, ApiKeyRepository, Filter, FirestoreConfig, Found, RepositoryError,
 };
 use cypheron_edge::token::{Environment, KeyHash, TokenFormat};
+use cypheron_edge::usage::report::AuditedKey;
 use firestore::gcloud_sdk::google::firestore::v1::value::ValueType;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use crate::documents::{by_hand, document};
 use crate::emulator;
@@ -29,6 +31,10 @@ struct NoAudit;
 impl AuditLog for NoAudit {
     fn record(&self, _: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn known(&self, _: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>> {
+        std::future::ready(Ok(None)).boxed()
     }
 }
 

@@ -221,7 +221,9 @@ async fn a_record_that_was_put_back_is_behind_the_audit_log() {
     let key = operations.create(new_key("revoked")).await.unwrap().key;
     let stored = operations.show(&KeyRef::Id(key.id)).await.unwrap().stored;
     operations.revoke(&KeyRef::Id(key.id)).await.unwrap();
-    repository.update(&key, &stored.sealed, 2).await.unwrap();
+    let revoked = repository.find_by_id(key.id).await.unwrap().unwrap().key;
+    let put_back = repository.update(&key, &stored.sealed, &revoked);
+    put_back.await.unwrap();
 
     let mut verification = operations.verify(&reports);
     let found = verification.next().await.unwrap().unwrap();

@@ -74,15 +74,13 @@ impl Operations {
         self.audit_if_possible(Action::Revoke, subject, detail)
             .await;
         let sealed = sealing.is_some();
-        let written = match sealing {
-            Some((Revocation { revoked, replaces }, envelope)) => {
-                self.repository.update(revoked, &envelope, replaces).await
-            }
+        let written = if let Some((revocation, envelope)) = sealing {
+            let Revocation { revoked, replaces } = revocation;
+            self.repository.update(revoked, &envelope, replaces).await
+        } else {
             // The old envelope does not open beside what is written here.
-            None => {
-                let expected = found.revision;
-                self.repository.deactivate(&hash, expected, revision).await
-            }
+            let expected = found.revision;
+            self.repository.deactivate(&hash, expected, revision).await
         };
         self.concluded(subject, written).await?;
         Ok(Some(Revoked {
