@@ -41,9 +41,9 @@ const TOMBSTONES_KEPT: Duration = Duration::from_hours(30 * 24);
 const WRITTEN_AT_ONCE: u32 = 300;
 
 /// How often somebody else may be faster before it is given up.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 12;
 
-/// Creations at once hold locks that the others wait for: who lost lets them pass,
+/// Whoever writes at the same time may hold locks: who lost lets the others pass,
 /// each for another while.
 const STEP_BACK: Duration = Duration::from_millis(25);
 
@@ -241,6 +241,7 @@ async fn replace(
         if let Some(answer) = judged(connection, outcome, attempt, lost) {
             return answer;
         }
+        tokio::time::sleep(step_back(attempt)).await;
         attempt += 1;
     }
 }
