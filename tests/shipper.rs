@@ -278,20 +278,20 @@ async fn what_cannot_be_stored_in_time_is_left_for_the_next_start() {
 #[tokio::test(start_paused = true)]
 async fn what_a_killed_process_left_is_stored_by_one_that_ends_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    // Of two workers, and more than one batch.
+    // Of two workers, so more than one batch.
     let (journal, writers) = begin(directory.path(), 2);
-    record(&writers[0], 0..12_000);
-    record(&writers[1], 12_000..12_010);
+    record(&writers[0], 0..1500);
+    record(&writers[1], 1500..2500);
     drop((journal, writers));
 
     let (journal, writers) = begin(directory.path(), 1);
-    record(&writers[0], 12_010..12_020);
+    record(&writers[0], 2500..2510);
     let sink = Arc::new(Memory::default());
     sink.fail.store(2, Ordering::Relaxed);
     sink.forget.store(2, Ordering::Relaxed);
     let shipper = shipper(journal, &Refusals::new(1), sink.clone());
     assert!(shipper.run(std::future::ready(())).await);
-    assert!(sink.keys().into_iter().eq(0..12_020));
+    assert!(sink.keys().into_iter().eq(0..2510));
     let left = std::fs::read_dir(directory.path().join("journal")).unwrap();
     assert_eq!(left.count(), 1, "the dead one's directory is gone");
 }
