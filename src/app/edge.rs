@@ -20,7 +20,8 @@ use super::{sink, store};
 use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
-use crate::crypto::{Password, PostQuantumEncryption};
+use crate::crypto::PostQuantumEncryption;
+use crate::crypto::keyring::Passwords;
 use crate::directory::{Directory, SealedRecords};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
@@ -282,7 +283,7 @@ struct Keys {
     repository: Arc<dyn ApiKeyReader>,
     encryption: PostQuantumEncryption,
     tokens: Arc<ArcSwap<TokenKeys>>,
-    password: Password,
+    passwords: Passwords,
 }
 
 impl Keys {
@@ -309,7 +310,7 @@ impl Keys {
     }
 
     async fn open(config: &Config, clock: &Clock) -> Result<Self, OpenError> {
-        let password = operations::password(config)?;
+        let passwords = operations::passwords(config)?;
         let repository = store::existing(config, clock).await?;
         let unlocked = operations::unlock(config, &*repository).await?;
         tell_version(&unlocked.encryption);
@@ -317,22 +318,22 @@ impl Keys {
             repository,
             encryption: unlocked.encryption,
             tokens: Arc::new(ArcSwap::from_pointee(unlocked.tokens)),
-            password,
+            passwords,
         })
     }
 
     fn opener(&self, config: &Config, clock: &Clock) -> SealedRecords {
         let collection = store::collection(config);
         let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
-        let (repository, password) = (Arc::clone(&self.repository), self.password.clone());
+        let (repository, passwords) = (Arc::clone(&self.repository), self.passwords.clone());
         let held = Arc::new(Mutex::default());
         let load = move || -> futures_util::future::BoxFuture<'static, ()> {
             let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
-            let (repository, password) = (Arc::clone(&repository), password.clone());
+            let (repository, passwords) = (Arc::clone(&repository), passwords.clone());
             let held = Arc::clone(&held);
             let collection = collection.clone();
             Box::pin(async move {
-                let load = keyring::load_changed(&*repository, &collection, password, &held);
+                let load = keyring::load_changed(&*repository, &collection, passwords, &held);
                 match tokio::time::timeout(KEYRING_TIMEOUT, load).await {
                     Ok(Ok(Some(keyring))) => take(&encryption, &tokens, &keyring),
                     Ok(Ok(None)) => {}
