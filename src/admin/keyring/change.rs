@@ -67,6 +67,11 @@ pub enum KeyringOperationError {
     ManyOlder(Vec<KeyId>),
     #[error("{records} records are sealed under key {key}: `keyring rewrap` comes first")]
     StillSealing { key: KeyId, records: usize },
+    #[error(
+        "{records} records cannot be read, so that nobody can say which key they are sealed \
+         under: mend or delete them first"
+    )]
+    Unreadable { records: usize },
     #[error("what was made does not open with the new password: nothing was written")]
     Unopened,
 }
@@ -182,18 +187,10 @@ impl KeyringOperations {
         step: impl Fn(&Keyring, Timestamp) -> Result<Step> + Send + Sync + 'static,
     ) -> Result<Changed> {
         let step = Arc::new(step);
-        for _ in 1..ATTEMPTS {
-            match self.change_once(action, Arc::clone(&step)).await {
-                Err(KeyringOperationError::Unavailable(KeyringUnavailable::Repository(
-                    RepositoryError::KeyringChanged,
-                ))) => {}
-                other => return other,
-            }
-        }
-        self.change_once(action, step).await
+        undisturbed(async || self.change_once(action, Arc::clone(&step)).await).await
     }
 
-    async fn change_once(
+    pub(super) async fn change_once(
         &self,
         action: Action,
         step: Arc<impl Fn(&Keyring, Timestamp) -> Result<Step> + Send + Sync + 'static>,
@@ -293,6 +290,19 @@ impl fmt::Debug for KeyringOperations {
             .field("actor", &self.actor)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes a change again when another one overtook it.
+pub(super) async fn undisturbed(attempt: impl AsyncFn() -> Result<Changed>) -> Result<Changed> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(KeyringOperationError::Unavailable(KeyringUnavailable::Repository(
+                RepositoryError::KeyringChanged,
+            ))) => {}
+            other => return other,
+        }
+    }
+    attempt().await
 }
 
 /// The slot that `password` opens, if it opens one.

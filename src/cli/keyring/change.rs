@@ -149,7 +149,8 @@ impl From<KeyringOperationError> for Failure {
             | KeyringOperationError::OpensTheOld
             | KeyringOperationError::NoneOlder(_)
             | KeyringOperationError::ManyOlder(_)
-            | KeyringOperationError::StillSealing { .. } => Self::refused(error),
+            | KeyringOperationError::StillSealing { .. }
+            | KeyringOperationError::Unreadable { .. } => Self::refused(error),
             error => Self::failed(error),
         }
     }
