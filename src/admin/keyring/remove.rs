@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use super::change::{
-    Changed, KeyringOperationError, KeyringOperations, Result, Step, undisturbed,
-};
+use super::change::{Changed, KeyringOperationError, KeyringOperations, Result, Step, undisturbed};
 use super::load;
 use crate::admin::Action;
-use crate::crypto::envelope::Envelope;
 use crate::clock::Timestamp;
+use crate::crypto::envelope::Envelope;
 use crate::crypto::{KeyId, Keyring, PostQuantumEncryption};
 use crate::key::Sealed;
 use crate::repository::{Filter, StoredKey};
@@ -31,7 +29,10 @@ impl KeyringOperations {
 
     /// Counts in each attempt: what overtook the last one may have sealed.
     async fn drop_key_once(&self, key: KeyId) -> Result<Changed> {
-        let Needing { records, unreadable } = self.needing(key).await?;
+        let Needing {
+            records,
+            unreadable,
+        } = self.needing(key).await?;
         let step = move |keyring: &Keyring, _: Timestamp| {
             let changed = keyring.remove_key(key)?;
             if records > 0 {

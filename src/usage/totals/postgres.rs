@@ -83,11 +83,14 @@ impl Turn {
             i64::try_from(limit).unwrap_or(i64::MAX),
         )
         .fetch_all(&mut self.connection);
-        let rows = in_time(self.patience, read).await?.into_iter().map(|row| KeyTotal {
-            key_id: row.key_id,
-            usage_count: u64::try_from(row.usage_count).unwrap_or(0),
-            last_used: timestamp(row.last_used),
-        });
+        let rows = in_time(self.patience, read)
+            .await?
+            .into_iter()
+            .map(|row| KeyTotal {
+                key_id: row.key_id,
+                usage_count: u64::try_from(row.usage_count).unwrap_or(0),
+                last_used: timestamp(row.last_used),
+            });
         Ok(rows.collect())
     }
 
