@@ -50,9 +50,12 @@ fn opener(encryption: &PostQuantumEncryption) -> (SealedRecords, Clock, Arc<Atom
     let load = move || {
         let loads = counted.fetch_add(1, Ordering::SeqCst);
         // The second one fails.
-        let loaded = [Loaded::Unchanged, Loaded::Unread];
-        let loaded = loaded.get(loads as usize).copied();
-        async move { loaded.unwrap_or(Loaded::Opened) }.boxed()
+        let loaded = match loads {
+            0 => Loaded::Unchanged,
+            1 => Loaded::Unread,
+            _ => Loaded::Opened,
+        };
+        std::future::ready(loaded).boxed()
     };
     let opener = SealedRecords::new(encryption.clone(), scope(), clock.clone(), load);
     (opener, clock, loads)
