@@ -24,7 +24,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use cypheron_edge::clock::Clock;
 use cypheron_edge::crypto::{Keyring, Password, PostQuantumEncryption};
-use cypheron_edge::directory::{self, Directory, SealedRecords};
+use cypheron_edge::directory::{self, Directory, Loaded, SealedRecords};
 use cypheron_edge::key::{Scope, token_keys};
 use cypheron_edge::limiter::{self, Limiter};
 use cypheron_edge::middleware::{
@@ -148,7 +148,7 @@ impl Keys {
 
     /// Takes the store's keyring of now into use; goes on with the old one when
     /// that fails.
-    async fn reload(self) {
+    async fn reload(self) -> Loaded {
         let reloaded = async {
             let keyring = keyring(&*self.store, self.password).await?;
             self.encryption.replace(&keyring)?;
@@ -156,8 +156,12 @@ impl Keys {
             self.tokens.store(Arc::new(tokens));
             Ok::<_, AnyError>(())
         };
-        if let Err(error) = reloaded.await {
-            eprintln!("going on with the keyring that is held: {error}");
+        match reloaded.await {
+            Ok(()) => Loaded::Opened,
+            Err(error) => {
+                eprintln!("going on with the keyring that is held: {error}");
+                Loaded::Unread
+            }
         }
     }
 }

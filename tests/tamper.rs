@@ -17,7 +17,7 @@ use cypheron_edge::admin::{Changes, KeyRef, NewKey};
 use cypheron_edge::clock::Clock;
 use cypheron_edge::crypto::keyring::{Cost, Keyring};
 use cypheron_edge::crypto::{PostQuantumEncryption, Suite};
-use cypheron_edge::directory::{self, Directory, Lookup, SealedRecords};
+use cypheron_edge::directory::{self, Directory, Loaded, Lookup, SealedRecords};
 use cypheron_edge::key::{ApiKey, Verdict, evaluate};
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::token::{KeyHash, TokenDigest};
@@ -35,7 +35,7 @@ impl Edge {
         let encryption = PostQuantumEncryption::new(&KEYRING);
         let clock = desk.clock.clone();
         let opener = SealedRecords::new(encryption, desk.scope.clone(), clock.clone(), || {
-            std::future::ready(()).boxed()
+            std::future::ready(Loaded::Unchanged).boxed()
         });
         let directory = Directory::new(
             directory::Config::default(),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinError;
 
 use crate::clock::Timestamp;
-use crate::crypto::keyring::{Cost, Description, KeyringError};
+use crate::crypto::keyring::{Cost, Description, KeyringError, Passwords};
 use crate::crypto::{Keyring, Password, Suite};
 use crate::repository::{ApiKeyReader, ApiKeyRepository, RepositoryError};
 
@@ -83,14 +83,11 @@ pub async fn init(
 pub async fn load(
     repository: &dyn ApiKeyReader,
     collection: &str,
-    password: Password,
+    passwords: impl Into<Passwords>,
 ) -> Result<Keyring> {
     let document = stored(repository, collection).await?;
-    let owned = collection.to_owned();
-    unblocked(collection, move || {
-        Keyring::open(&document, &owned, &password)
-    })
-    .await
+    let (owned, passwords) = (collection.to_owned(), passwords.into());
+    unblocked(collection, move || passwords.open(&document, &owned)).await
 }
 
 /// As [`load`], of a keyring that is loaded again and again: `None` when its
@@ -99,7 +96,7 @@ pub async fn load(
 pub async fn load_changed(
     repository: &dyn ApiKeyReader,
     collection: &str,
-    password: Password,
+    passwords: Passwords,
     held: &Mutex<Vec<u8>>,
 ) -> Result<Option<Keyring>> {
     let document = stored(repository, collection).await?;
@@ -107,7 +104,7 @@ pub async fn load_changed(
         return Ok(None);
     }
     let (owned, bytes) = (collection.to_owned(), document.clone());
-    let opened = unblocked(collection, move || Keyring::open(&bytes, &owned, &password)).await;
+    let opened = unblocked(collection, move || passwords.open(&bytes, &owned)).await;
     if matches!(opened, Ok(_) | Err(KeyringUnavailable::Unusable { .. })) {
         *locked(held) = document;
     }

@@ -17,11 +17,13 @@ use super::error::ServeError;
 use super::operations::{self, OpenError};
 use super::stack::Parts;
 use super::{sink, store};
+use crate::admin::keyring::KeyringUnavailable;
 use crate::admin::{Health, HealthConfig, keyring, serve_health};
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
-use crate::crypto::{Password, PostQuantumEncryption};
-use crate::directory::{Directory, SealedRecords};
+use crate::crypto::PostQuantumEncryption;
+use crate::crypto::keyring::Passwords;
+use crate::directory::{Directory, Loaded, SealedRecords};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
 use crate::middleware::ApiKeyAuthLayer;
@@ -282,7 +284,9 @@ struct Keys {
     repository: Arc<dyn ApiKeyReader>,
     encryption: PostQuantumEncryption,
     tokens: Arc<ArcSwap<TokenKeys>>,
-    password: Password,
+    passwords: Passwords,
+    /// The stored keyring that was looked at last.
+    seen: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Keys {
@@ -309,39 +313,52 @@ impl Keys {
     }
 
     async fn open(config: &Config, clock: &Clock) -> Result<Self, OpenError> {
-        let password = operations::password(config)?;
+        let passwords = operations::passwords(config)?;
         let repository = store::existing(config, clock).await?;
-        let unlocked = operations::unlock(config, &*repository).await?;
+        let keyring = operations::open_keyring(config, &*repository).await?;
+        let unlocked = operations::unlocked(config, &keyring)?;
         tell_version(&unlocked.encryption);
         Ok(Self {
             repository,
             encryption: unlocked.encryption,
             tokens: Arc::new(ArcSwap::from_pointee(unlocked.tokens)),
-            password,
+            passwords,
+            // There is one spelling of each.
+            seen: Arc::new(Mutex::new(keyring.document())),
         })
     }
 
     fn opener(&self, config: &Config, clock: &Clock) -> SealedRecords {
         let collection = store::collection(config);
         let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
-        let (repository, password) = (Arc::clone(&self.repository), self.password.clone());
-        let held = Arc::new(Mutex::default());
-        let load = move || -> futures_util::future::BoxFuture<'static, ()> {
+        let (repository, passwords) = (Arc::clone(&self.repository), self.passwords.clone());
+        let seen = Arc::clone(&self.seen);
+        let load = move || -> futures_util::future::BoxFuture<'static, Loaded> {
             let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
-            let (repository, password) = (Arc::clone(&repository), password.clone());
-            let held = Arc::clone(&held);
+            let (repository, passwords) = (Arc::clone(&repository), passwords.clone());
+            let seen = Arc::clone(&seen);
             let collection = collection.clone();
             Box::pin(async move {
-                let load = keyring::load_changed(&*repository, &collection, password, &held);
+                let load = keyring::load_changed(&*repository, &collection, passwords, &seen);
                 match tokio::time::timeout(KEYRING_TIMEOUT, load).await {
-                    Ok(Ok(Some(keyring))) => take(&encryption, &tokens, &keyring),
-                    Ok(Ok(None)) => {}
+                    Ok(Ok(Some(keyring))) => {
+                        take(&encryption, &tokens, &keyring);
+                        Loaded::Opened
+                    }
+                    Ok(Ok(None)) => Loaded::Unchanged,
                     Ok(Err(error)) => {
                         tracing::error!(%error, "going on with the keyring that is held");
+                        match error {
+                            KeyringUnavailable::Repository(_) => Loaded::Unread,
+                            _ => Loaded::Opened,
+                        }
                     }
-                    Err(_) => tracing::error!(
-                        "the keyring cannot be read in time: going on with the one that is held"
-                    ),
+                    Err(_) => {
+                        tracing::error!(
+                            "the keyring cannot be read in time: going on with the one that is held"
+                        );
+                        Loaded::Unread
+                    }
                 }
             })
         };

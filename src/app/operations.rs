@@ -12,8 +12,8 @@ use crate::admin::keyring::{self, KeyringUnavailable};
 use crate::admin::{Action, AuditEntry, AuditLog as _, AuditUnavailable, Operations, Unlocked};
 use crate::clock::Clock;
 use crate::config::{Config, missing_password};
-use crate::crypto::keyring::{Description, KeyringError};
-use crate::crypto::{Password, Suite};
+use crate::crypto::keyring::{Description, KeyringError, Passwords};
+use crate::crypto::{Keyring, Password, Suite};
 use crate::repository::{ApiKeyReader, StoreKind};
 use crate::setting::Invalid;
 use crate::sqlite;
@@ -192,13 +192,22 @@ pub(super) async fn unlock(
     config: &Config,
     repository: &dyn ApiKeyReader,
 ) -> Result<Unlocked, OpenError> {
-    let collection = store::collection(config);
-    let keyring = keyring::load(repository, &collection, password(config)?)
+    unlocked(config, &open_keyring(config, repository).await?)
+}
+
+pub(super) async fn open_keyring(
+    config: &Config,
+    repository: &dyn ApiKeyReader,
+) -> Result<Keyring, OpenError> {
+    keyring::load(repository, &store::collection(config), passwords(config)?)
         .await
-        .map_err(|cause| of_keyring(config, cause))?;
-    Unlocked::new(&keyring).ok_or_else(|| {
+        .map_err(|cause| of_keyring(config, cause))
+}
+
+pub(super) fn unlocked(config: &Config, keyring: &Keyring) -> Result<Unlocked, OpenError> {
+    Unlocked::new(keyring).ok_or_else(|| {
         let unusable = KeyringUnavailable::Unusable {
-            collection: collection.clone(),
+            collection: store::collection(config),
             cause: KeyringError::Damaged("it has no keys for tokens"),
         };
         of_keyring(config, unusable)
@@ -217,6 +226,12 @@ pub(super) fn password(config: &Config) -> Result<Password, OpenError> {
         let problem = config.password_problem.clone();
         OpenError::Password(problem.unwrap_or_else(missing_password))
     })
+}
+
+/// The one in use, and the one that is to take its place when that is given too.
+pub(super) fn passwords(config: &Config) -> Result<Passwords, OpenError> {
+    let new = config.new_password.clone().map_err(OpenError::Password)?;
+    Ok(Passwords::new(password(config)?, new))
 }
 
 /// Readable by its owner only: what is in it is worth as much as the keys.

@@ -84,12 +84,9 @@ pub(super) enum Keyring {
         #[arg(long, value_name = "KEY", num_args = 0..=1, conflicts_with_all = ["suite", "all"])]
         promote: Option<Option<KeyId>>,
         /// Make everything new, opened by `PQ_ENCRYPTION_NEW_PASSWORD` alone: the
-        /// answer to a stolen backup
+        /// answer to a stolen backup, once every edge was started with both
         #[arg(long, conflicts_with = "suite")]
         all: bool,
-        /// With --all: whether or not edges were started with that password
-        #[arg(long, requires = "all")]
-        at_once: bool,
         /// What the new key seals with; the primary key's when not given
         #[arg(long, value_parser = suite)]
         suite: Option<Suite>,

@@ -30,13 +30,12 @@ pub(super) async fn run(
         Keyring::Rotate {
             promote,
             all,
-            at_once,
             suite,
         } => {
             let handler = change::Handler::new(config, clock, streams);
             match (promote, all) {
                 (Some(key), _) => handler.promote(*key).await,
-                (None, true) => handler.rotate_all(*at_once).await,
+                (None, true) => handler.rotate_all().await,
                 (None, false) => handler.add_key(*suite).await,
             }
         }

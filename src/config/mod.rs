@@ -52,7 +52,7 @@ const PASSWORDS: &[&str] = &[
     "PQ_ENCRYPTION_NEW_PASSWORD_FILE",
 ];
 
-/// Opens the keyring from now on, when the password is changed; also as
+/// Opens the keyring as well, and alone once the password is changed; also as
 /// `PQ_ENCRYPTION_NEW_PASSWORD_FILE`.
 const NEW_PASSWORD: &str = "PQ_ENCRYPTION_NEW_PASSWORD";
 
@@ -84,8 +84,8 @@ pub struct Config {
     pub password: Option<Password>,
     /// Why the one that was given cannot be used. Not every command needs it.
     pub password_problem: Option<Invalid>,
-    /// What is to open the keyring from now on, when one was given, or why it
-    /// cannot be used.
+    /// What is to take its place, when one was given, or why it cannot be used.
+    /// Whoever holds both opens a keyring with either.
     pub new_password: Result<Option<Password>, Invalid>,
 }
 

@@ -150,6 +150,10 @@ impl Reader<'_> {
                 (None, None)
             }
         };
+        let new_password = self.new_password();
+        if let (Purpose::Serve, Err(problem)) = (purpose, &new_password) {
+            self.found.push(problem.clone());
+        }
         let config = Config {
             data: data?,
             log: log?,
@@ -168,7 +172,7 @@ impl Reader<'_> {
             routes,
             password,
             password_problem,
-            new_password: self.new_password(),
+            new_password,
         };
         if self.found.is_empty() {
             checks::check(&config, purpose, &mut self.found);

@@ -47,6 +47,11 @@ impl From<EnvelopeDefect> for OpenError {
 pub enum ReplaceError {
     #[error("it is another keyring, not a later version of the one in use")]
     Foreign,
+    #[error(
+        "it has another master key, to which only a new password leads that the edge was started \
+         with beside the one in use: start it with the new password"
+    )]
+    AnotherMaster,
     #[error("it has version {offered}, older than version {held} in use")]
     Older { held: u64, offered: u64 },
 }
@@ -66,13 +71,23 @@ impl PostQuantumEncryption {
 
     /// Takes a later version of the keyring into use, in every clone.
     ///
+    /// Another master key is taken once, and from no other keyring than one that
+    /// was opened with the old one of [`Passwords`](super::keyring::Passwords),
+    /// to one that the new password opens: whoever knows an earlier master key
+    /// can make keyrings of any version under it.
+    ///
     /// One caller at a time: of two that race, the one that ends last wins.
     pub fn replace(&self, keyring: &Keyring) -> Result<(), ReplaceError> {
         let (held, offered) = (self.keys.load(), keyring.keys());
         if held.keyring != offered.keyring {
             return Err(ReplaceError::Foreign);
         }
-        if held.version > offered.version {
+        if held.master != offered.master {
+            // The versions under the one that is left are anybody's.
+            if !held.outgoing || offered.outgoing {
+                return Err(ReplaceError::AnotherMaster);
+            }
+        } else if held.version > offered.version {
             return Err(ReplaceError::Older {
                 held: held.version,
                 offered: offered.version,

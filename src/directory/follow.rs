@@ -46,6 +46,8 @@ impl Directory {
         match *change {
             Change::Connected => {
                 self.0.feed.connected(self.0.clock.tick());
+                // Of what was before, nothing is told.
+                replaced.notify_one();
                 self.begin_warm_up();
             }
             Change::Cut => self.0.feed.cut(self.0.clock.tick()),

@@ -28,7 +28,7 @@ mod warm_up;
 
 pub use config::{Config, WarmUp};
 pub use entry::Entry;
-pub use opener::{OpenFailure, RecordOpener, Reload, SealedRecords};
+pub use opener::{Loaded, OpenFailure, RecordOpener, Reload, SealedRecords};
 
 use std::fmt;
 use std::sync::Arc;

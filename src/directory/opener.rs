@@ -14,7 +14,8 @@ use crate::repository::StoredKey;
 use crate::token::TokenDigest;
 
 /// A keyring that lacks a key is asked for again no more often, so that records
-/// sealed with keys of elsewhere cost no more than this.
+/// sealed with keys of elsewhere cost no more than this; a new one is opened no
+/// more often, so that whoever writes it again and again costs no more than that.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a record's sealed part was not opened.
@@ -29,7 +30,7 @@ pub enum OpenFailure {
 /// Why the keyring is loaded again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// The store said that it was replaced.
+    /// The store said that it was replaced, or that it may have been.
     Changed,
     /// A record needs a key that is not held.
     Lacking,
@@ -45,7 +46,25 @@ pub trait RecordOpener: Send + Sync + 'static {
     fn reload(&self, why: Reload) -> BoxFuture<'_, ()>;
 }
 
-type Load = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// What came of loading the keyring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded {
+    /// It is the one that was looked at the last time.
+    Unchanged,
+    /// It was opened, or cannot be.
+    Opened,
+    /// It could not be read: for another attempt.
+    Unread,
+}
+
+type Load = Box<dyn Fn() -> BoxFuture<'static, Loaded> + Send + Sync>;
+
+/// When it was last loaded.
+#[derive(Default)]
+struct Last {
+    for_want: Option<Tick>,
+    opened: Option<Tick>,
+}
 
 /// Records sealed with [`PostQuantumEncryption`].
 pub struct SealedRecords {
@@ -53,8 +72,7 @@ pub struct SealedRecords {
     scope: Scope,
     clock: Clock,
     load: Load,
-    /// When it was last loaded for want of a key.
-    loaded_at: Mutex<Option<Tick>>,
+    last: Mutex<Last>,
 }
 
 impl SealedRecords {
@@ -63,15 +81,56 @@ impl SealedRecords {
         encryption: PostQuantumEncryption,
         scope: Scope,
         clock: Clock,
-        load: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static,
+        load: impl Fn() -> BoxFuture<'static, Loaded> + Send + Sync + 'static,
     ) -> Self {
         Self {
             encryption,
             scope,
             clock,
             load: Box::new(load),
-            loaded_at: Mutex::new(None),
+            last: Mutex::default(),
         }
+    }
+
+    async fn load(&self, last: &mut Last) -> Loaded {
+        let loaded = (self.load)().await;
+        if loaded == Loaded::Opened {
+            last.opened = Some(self.clock.tick());
+        }
+        loaded
+    }
+
+    async fn load_for_want(&self) {
+        // Who comes while it is being loaded waits for that, and then finds that
+        // it has just been done.
+        let mut last = self.last.lock().await;
+        if self.rest(last.for_want).is_zero() {
+            self.load(&mut last).await;
+            last.for_want = Some(self.clock.tick());
+        }
+    }
+
+    /// Until it has been read: nothing tells of the same change twice.
+    async fn load_changed(&self) {
+        loop {
+            let mut last = self.last.lock().await;
+            let mut rest = self.rest(last.opened);
+            if rest.is_zero() {
+                if self.load(&mut last).await != Loaded::Unread {
+                    return;
+                }
+                rest = PAUSE;
+            }
+            // Nobody who lacks a key waits for this.
+            drop(last);
+            tokio::time::sleep(rest).await;
+        }
+    }
+
+    fn rest(&self, last: Option<Tick>) -> Duration {
+        last.map_or(Duration::ZERO, |at| {
+            PAUSE.saturating_sub(self.clock.tick().since(at))
+        })
     }
 }
 
@@ -85,18 +144,10 @@ impl RecordOpener for SealedRecords {
     }
 
     fn reload(&self, why: Reload) -> BoxFuture<'_, ()> {
-        async move {
-            // Who comes while it is being loaded waits for that, and then finds
-            // that it has just been done.
-            let mut loaded_at = self.loaded_at.lock().await;
-            let recent = loaded_at.is_some_and(|at| self.clock.tick().since(at) < PAUSE);
-            if why == Reload::Lacking && recent {
-                return;
-            }
-            (self.load)().await;
-            *loaded_at = Some(self.clock.tick());
+        match why {
+            Reload::Changed => self.load_changed().boxed(),
+            Reload::Lacking => self.load_for_want().boxed(),
         }
-        .boxed()
     }
 }
 

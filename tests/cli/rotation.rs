@@ -198,38 +198,40 @@ fn a_new_password_is_given_in_a_variable_or_a_file_and_is_a_good_and_another_one
 }
 
 #[test]
-fn everything_is_made_new_once_the_new_password_was_handed_out() {
+fn everything_is_made_new_under_a_password_that_was_never_in_the_keyring() {
     let deployment = Deployment::new();
     let token = deployment.ok(&["keys", "create", "--name", "a", "--recoverable"]);
     assert!(token.starts_with("cyk_live_0"), "{token}");
     let all = ["keyring", "rotate", "--all"];
-    refuses(&run(deployment.with_new(&all, NEW)), 2, "keyring password");
-    assert_eq!(deployment.versions(), 1);
+    let added = "a password that the thief's keyring has";
+    succeeds(run(deployment.with_new(&["keyring", "password"], added)));
+    let refused = run(deployment.with_new(&all, added));
+    refuses(&refused, 2, "was never in a keyring");
+    assert_eq!(deployment.versions(), 2);
 
-    succeeds(run(deployment.with_new(&["keyring", "password"], NEW)));
     let done = succeeds(run(deployment.with_new(&all, NEW)));
     let shown = deployment.json(&["keyring", "show", "--json"]);
     assert_eq!(shown["passwords"].as_array().unwrap().len(), 1);
     assert_eq!(shown["generations"], serde_json::json!(["0", "1"]));
     assert_eq!(shown["keys"][1]["id"], done.out.trim_end());
     assert_eq!(shown["keys"][1]["primary"], true);
+    let old = shown["keys"][0]["id"].as_str().unwrap();
+    for step in [
+        &*format!("keyring drop --key {old}\n"),
+        "keyring drop --generation 0\n",
+    ] {
+        assert!(done.err.contains(step), "{}", done.err);
+    }
 
-    refuses(&deployment.run(&["keys", "reveal", "a"]), 2, "opens none");
+    let reveal = ["keys", "reveal", "a"];
+    refuses(&deployment.run(&reveal), 2, "opens none");
+    succeeds(run(deployment.with_new(&reveal, NEW)));
     let rewrapped = succeeds(deployment.after(&["keyring", "rewrap"]));
     assert!(rewrapped.err.contains("1 of 1"), "{}", rewrapped.err);
-    let revealed = succeeds(deployment.after(&["keys", "reveal", "a"]));
+    let revealed = succeeds(deployment.after(&reveal));
     assert_eq!(revealed.out.trim_end(), token);
     let rotated = succeeds(deployment.after(&["keys", "rotate", "a"]));
     assert!(rotated.out.starts_with("cyk_live_1"), "{}", rotated.out);
-}
-
-#[test]
-fn everything_is_made_new_at_once_where_that_is_asked_for() {
-    let deployment = Deployment::new();
-    deployment.fails(2, &["keyring", "rotate", "--at-once"]);
-    let all = ["keyring", "rotate", "--all", "--at-once"];
-    succeeds(run(deployment.with_new(&all, NEW)));
-    succeeds(deployment.after(&["keys", "create", "--name", "a"]));
 }
 
 #[test]
@@ -245,7 +247,6 @@ fn what_was_stolen_is_removed_once_nothing_needs_it() {
     let key = ["keyring", "drop", "--key", old];
     refuses(&deployment.run(&key), 1, "is the primary one");
 
-    succeeds(run(deployment.with_new(&["keyring", "password"], NEW)));
     succeeds(run(
         deployment.with_new(&["keyring", "rotate", "--all"], NEW)
     ));

@@ -110,7 +110,7 @@ fn rotating_promoting_rewrapping_and_changing_the_password_refuses_nobody() {
 }
 
 #[test]
-fn making_everything_new_refuses_nobody_whose_edge_has_the_new_password() {
+fn making_everything_new_refuses_nobody_whose_edge_has_both_passwords() {
     let upstream = Upstream::start();
     make_everything_new(&Deployment::new(upstream.address, RESTLESS));
 }
@@ -144,7 +144,7 @@ mod firestore {
     }
 
     #[test]
-    fn making_everything_new_refuses_nobody_whose_edge_has_the_new_password() {
+    fn making_everything_new_refuses_nobody_whose_edge_has_both_passwords() {
         let upstream = Upstream::start();
         if let Some(deployment) = deployment(&upstream) {
             make_everything_new(&deployment);
@@ -185,16 +185,22 @@ fn change_key_and_password(upstream: &Upstream, deployment: &Deployment) {
 
 fn make_everything_new(deployment: &Deployment) {
     let tokens = keys(deployment);
-    with_password(deployment, PASSWORD, &["keyring", "password"]);
-    let places = [Place::free(), Place::free()];
-    let _edges = places.each_ref().map(|place| start(deployment, place, NEW));
-    let loads: Vec<_> = places
-        .each_ref()
+    let places = [Place::free(), Place::free(), Place::free()];
+    let [first, second, third] = &places;
+    let both = [
+        ("PQ_ENCRYPTION_PASSWORD", PASSWORD),
+        ("PQ_ENCRYPTION_NEW_PASSWORD", NEW),
+    ];
+    let _edges = [first, second].map(|place| deployment.serve_at(place, &both));
+    let mut loads: Vec<_> = [first, second]
         .map(|place| Load::on(place.traffic, &tokens))
         .into();
 
     with_password(deployment, PASSWORD, &["keyring", "rotate", "--all"]);
-    hold_version(&places, 3);
+    hold_version(&places[..2], 2);
+    // As each of them is to be started from here on.
+    let _third = start(deployment, third, NEW);
+    loads.push(Load::on(third.traffic, &tokens));
     with_password(deployment, NEW, &["keyring", "rewrap"]);
     let rotate = ["keys", "rotate", "key 0", "--overlap", "1h", "--token-to"];
     let file = deployment.data().join("successor");
@@ -213,7 +219,7 @@ fn make_everything_new(deployment: &Deployment) {
     ended(loads);
 
     with_password(deployment, NEW, &["keyring", "drop", "--generation", "0"]);
-    hold_version(&places, 4);
+    hold_version(&places, 3);
     for (token, status) in [(&tokens[1], 401), (&successor, 200)] {
         let mut connection = Connection::open(places[0].traffic).unwrap();
         let answer = connection.get("/", &[("X-API-Key", token)]).unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Each change is made over exactly the keyring that was read: of two operators
 //! who make one at once, the later one begins again with what the other left.
-//! A running edge takes a new version into use by itself, as long as the
-//! password it was started with opens it.
+//! A running edge takes a new version into use by itself, as long as a password
+//! it was started with opens it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,17 +57,21 @@ pub enum KeyringOperationError {
     #[error("the new password is the one in use: give another one")]
     SamePassword,
     #[error(
-        "the new password opens no slot of the keyring, so no edge can have been started with it, \
-         and none would open what is sealed from now on: add it with `keyring password`, start \
-         every edge with it, then come back"
+        "the new password opens a slot of the keyring: whoever knows the old master key and reads \
+         the store could use that slot for ever. Make a password that was never in a keyring"
     )]
-    NotHandedOut,
+    OpensTheOld,
     #[error("no password is older than {0}, which the keyring was opened with")]
     NoneOlder(KeyId),
     #[error("more than one password is older than the one in use: say which of {}", listed(.0))]
     ManyOlder(Vec<KeyId>),
     #[error("{records} records are sealed under key {key}: `keyring rewrap` comes first")]
     StillSealing { key: KeyId, records: usize },
+    #[error(
+        "{records} records cannot be read, so that nobody can say which key they are sealed \
+         under: mend or delete them first"
+    )]
+    Unreadable { records: usize },
     #[error("what was made does not open with the new password: nothing was written")]
     Unopened,
 }
@@ -113,15 +117,16 @@ impl KeyringOperations {
     /// Makes everything new, opened by `password` alone: the answer to a stolen
     /// backup.
     ///
-    /// A running edge goes along when it was started with `password`, which it
-    /// cannot have been before that opens a slot: then this is refused, unless
-    /// `at_once`.
-    pub async fn rotate_all(&self, password: Password, at_once: bool) -> Result<Changed> {
+    /// A running edge goes along when it was started with `password` beside the
+    /// one in use. The old master key must never have lain under `password`,
+    /// because whoever has both that and a stored version of it makes keyrings
+    /// that open: refused when it opens a slot.
+    pub async fn rotate_all(&self, password: Password) -> Result<Changed> {
         self.refuse_the_same(&password)?;
         let collection = self.collection.clone();
         self.change(Action::KeyringRotateAll, move |keyring, now| {
-            if !at_once && slot_of(keyring, &collection, &password)?.is_none() {
-                return Err(KeyringOperationError::NotHandedOut);
+            if slot_of(keyring, &collection, &password)?.is_some() {
+                return Err(KeyringOperationError::OpensTheOld);
             }
             let (_, suite) = keyring.primary();
             let changed = keyring.rotate_all(&password, Cost::default(), suite, now)?;
@@ -182,18 +187,10 @@ impl KeyringOperations {
         step: impl Fn(&Keyring, Timestamp) -> Result<Step> + Send + Sync + 'static,
     ) -> Result<Changed> {
         let step = Arc::new(step);
-        for _ in 1..ATTEMPTS {
-            match self.change_once(action, Arc::clone(&step)).await {
-                Err(KeyringOperationError::Unavailable(KeyringUnavailable::Repository(
-                    RepositoryError::KeyringChanged,
-                ))) => {}
-                other => return other,
-            }
-        }
-        self.change_once(action, step).await
+        undisturbed(async || self.change_once(action, Arc::clone(&step)).await).await
     }
 
-    async fn change_once(
+    pub(super) async fn change_once(
         &self,
         action: Action,
         step: Arc<impl Fn(&Keyring, Timestamp) -> Result<Step> + Send + Sync + 'static>,
@@ -293,6 +290,19 @@ impl fmt::Debug for KeyringOperations {
             .field("actor", &self.actor)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes a change again when another one overtook it.
+pub(super) async fn undisturbed(attempt: impl AsyncFn() -> Result<Changed>) -> Result<Changed> {
+    for _ in 1..ATTEMPTS {
+        match attempt().await {
+            Err(KeyringOperationError::Unavailable(KeyringUnavailable::Repository(
+                RepositoryError::KeyringChanged,
+            ))) => {}
+            other => return other,
+        }
+    }
+    attempt().await
 }
 
 /// The slot that `password` opens, if it opens one.

@@ -44,16 +44,31 @@ impl<'a, 'b> Handler<'a, 'b> {
         self.say("now seal every record with it: keyring rewrap")
     }
 
-    pub(super) async fn rotate_all(mut self, at_once: bool) -> Result<(), Failure> {
+    pub(super) async fn rotate_all(mut self) -> Result<(), Failure> {
         let new = app::new_password(self.config)?;
-        let changed = self.keyring().await?.rotate_all(new, at_once).await?;
+        let changed = self.keyring().await?.rotate_all(new).await?;
         self.done(&changed, "is primary, and the new password alone opens it")?;
         self.wait_for(&changed)?;
+        self.say(
+            "an edge that stays behind was not started with PQ_ENCRYPTION_NEW_PASSWORD beside \
+             PQ_ENCRYPTION_PASSWORD: start it with both",
+        )?;
+        self.say(
+            "then start every edge with the new password alone, as PQ_ENCRYPTION_PASSWORD: until \
+             then the old one still leads an edge that starts back",
+        )?;
+        self.say("look for records that nobody of yours made, and delete them: keys verify")?;
         self.say("then seal every record with it: keyring rewrap")?;
         self.say("and issue successors of the keys, whose tokens are of an older generation: keys rotate")?;
-        self.say(
-            "and, once nobody uses those, remove what was stolen: keyring drop --key, --generation",
-        )
+        self.say("and, once nobody uses those, remove what was stolen:")?;
+        for key in changed.keyring.keys.iter().filter(|key| !key.primary) {
+            self.say(format_args!("  keyring drop --key {}", key.id))?;
+        }
+        let generations = changed.keyring.generations.split_last();
+        for generation in generations.map_or(&[][..], |(_, older)| older) {
+            self.say(format_args!("  keyring drop --generation {generation}"))?;
+        }
+        Ok(())
     }
 
     /// One of them.
@@ -66,6 +81,7 @@ impl<'a, 'b> Handler<'a, 'b> {
         if let Some(key) = key {
             let changed = keyring.drop_key(key).await?;
             self.done(&changed, "is removed")?;
+            self.wait_for(&changed)?;
         }
         if let Some(generation) = generation {
             let changed = keyring.drop_generation(generation).await?;
@@ -73,6 +89,7 @@ impl<'a, 'b> Handler<'a, 'b> {
             self.say(format_args!(
                 "version {version}: tokens of generation `{generation}` are refused"
             ))?;
+            self.wait_for(&changed)?;
         }
         Ok(())
     }
@@ -129,10 +146,11 @@ impl From<KeyringOperationError> for Failure {
                 Self::refused(cause)
             }
             KeyringOperationError::SamePassword
-            | KeyringOperationError::NotHandedOut
+            | KeyringOperationError::OpensTheOld
             | KeyringOperationError::NoneOlder(_)
             | KeyringOperationError::ManyOlder(_)
-            | KeyringOperationError::StillSealing { .. } => Self::refused(error),
+            | KeyringOperationError::StillSealing { .. }
+            | KeyringOperationError::Unreadable { .. } => Self::refused(error),
             error => Self::failed(error),
         }
     }

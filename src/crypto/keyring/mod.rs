@@ -32,6 +32,7 @@
 mod change;
 mod document;
 mod password;
+mod passwords;
 mod wrap;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use std::sync::Arc;
 pub use change::ChangeError;
 pub use document::{Description, KeyDescription, PasswordDescription};
 pub use password::{Cost, Password, PasswordTooShort};
+pub use passwords::Passwords;
 
 use self::document::{Document, GenerationEntry, KeyEntry, PasswordEntry};
 use self::wrap::{Master, Place, Role};
@@ -96,6 +98,10 @@ pub struct Generation {
 pub(super) struct Keys {
     pub(super) keyring: KeyId,
     pub(super) version: u64,
+    /// Of the master key.
+    pub(super) master: [u8; 32],
+    /// Opened with a password that another one is to take the place of.
+    pub(super) outgoing: bool,
     primary: EnvelopeKey,
     others: Vec<EnvelopeKey>,
     pub(super) generations: Vec<Generation>,
@@ -242,6 +248,8 @@ impl Document {
         Ok(Keys {
             keyring: self.id,
             version: self.version,
+            master: master.identity(),
+            outgoing: false,
             primary: primary.ok_or(KeyringError::Damaged("it lacks its primary key"))?,
             others,
             generations: self

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use super::*;
-use crate::crypto::{OpenError, PostQuantumEncryption};
+use crate::crypto::{OpenError, PostQuantumEncryption, ReplaceError};
 
 const COLLECTION: &str = "project/database/keys";
 const NOW: Timestamp = Timestamp::from_micros(1_790_000_000_000_000);
@@ -337,6 +337,61 @@ fn rotating_everything_leaves_nothing_of_a_stolen_keyring_in_use() {
     assert!(open(&document, "a").is_err(), "the old password");
     assert!(open_with_master(&document).is_err(), "the old master key");
     assert!(open(&document, "c").is_ok());
+}
+
+/// A later version by whoever knows the master key.
+fn forged(from: &Keyring, later: u64) -> Keyring {
+    let mut document = from.document.clone();
+    document.version += later;
+    Keyring::sign(document, from.master.clone(), from.slot).unwrap()
+}
+
+#[test]
+fn who_has_the_old_password_leads_no_edge_back_once_everything_is_new() {
+    let both = Passwords::new(password("a"), Some(password("c")));
+    let before = both.open(&KEYRING.document(), COLLECTION).unwrap();
+    let edge = PostQuantumEncryption::new(&before);
+    // What the thief made of it already does not keep the edge from going along.
+    let held = both.open(&forged(&KEYRING, 9).document(), COLLECTION);
+    edge.replace(&held.unwrap()).unwrap();
+    let rotated = KEYRING
+        .rotate_all(&password("c"), Cost::MIN, Suite::default(), NOW)
+        .unwrap();
+    edge.replace(&both.open(&rotated.document(), COLLECTION).unwrap())
+        .unwrap();
+    assert_eq!(edge.version(), 2);
+
+    let thiefs = forged(&KEYRING, 99).document();
+    let refused = edge.replace(&both.open(&thiefs, COLLECTION).unwrap());
+    assert_eq!(refused, Err(ReplaceError::AnotherMaster));
+    let alone = Passwords::from(password("c"));
+    let refused = alone.open(&thiefs, COLLECTION).unwrap_err();
+    assert_eq!(refused, KeyringError::WrongPassword { slots: 1 });
+    edge.replace(&forged(&rotated, 1)).unwrap();
+}
+
+#[test]
+fn not_even_a_slot_of_the_new_password_leads_a_running_edge_to_another_master_key() {
+    let (added, _) = KEYRING
+        .add_password(&password("c"), Cost::MIN, NOW)
+        .unwrap();
+    let rotated = added
+        .rotate_all(&password("c"), Cost::MIN, Suite::default(), NOW)
+        .unwrap();
+    let thiefs = forged(&added, 99).document();
+    for passwords in [
+        Passwords::from(password("c")),
+        Passwords::new(password("a"), Some(password("c"))),
+    ] {
+        let open = |document: &[u8]| passwords.open(document, COLLECTION).unwrap();
+        let edge = PostQuantumEncryption::new(&open(&rotated.document()));
+        let refused = edge.replace(&open(&thiefs));
+        assert_eq!(refused, Err(ReplaceError::AnotherMaster));
+        assert_eq!(edge.version(), 3);
+    }
+    let edge = PostQuantumEncryption::new(&KEYRING);
+    let refused = edge.replace(&rotated);
+    assert_eq!(refused, Err(ReplaceError::AnotherMaster), "one password");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::secret::Secret;
 
 const WRAP_LABEL: &[u8] = b"cypheron-edge keyring wrap 1";
 const MAC_LABEL: &[u8] = b"cypheron-edge keyring mac 1";
+const IDENTITY_LABEL: &[u8] = b"cypheron-edge keyring identity 1";
 
 #[derive(Clone)]
 pub(super) struct Master {
@@ -134,6 +135,11 @@ impl Master {
         wrapped: &[u8],
     ) -> Option<Self> {
         secret(&open(key.expose(), place, wrapped)?).map(Self::new)
+    }
+
+    /// Tells it from another master key, and tells nothing of it.
+    pub(super) fn identity(&self) -> [u8; 32] {
+        *derive(&self.key, IDENTITY_LABEL).expose()
     }
 
     pub(super) fn mac(&self, covered: &[u8]) -> [u8; 32] {

@@ -1,9 +1,13 @@
 //! The totals in PostgreSQL.
 
+use std::future::Future;
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{KeyTotal, KeyTotals, Telling, TotalsError, Which};
@@ -24,13 +28,18 @@ impl PostgresTotals {
         // Not of the pool any more: the server frees the lock when it is closed,
         // by us or by whatever ends this process.
         let mut connection = self.0.queries().await?.detach();
-        let locked = sqlx::query_scalar!(
+        let patience = self.0.statement_timeout();
+        let lock = sqlx::query_scalar!(
             r#"SELECT pg_try_advisory_lock(hashtextextended('cypheron-edge key totals', 0))
                 AS "locked!""#
         )
-        .fetch_one(&mut connection)
-        .await?;
-        Ok(locked.then(|| Box::new(Turn(connection)) as Box<dyn Telling>))
+        .fetch_one(&mut connection);
+        let locked = in_time(patience, lock).await?;
+        let turn = Turn {
+            connection,
+            patience,
+        };
+        Ok(locked.then(|| Box::new(turn) as Box<dyn Telling>))
     }
 }
 
@@ -42,7 +51,20 @@ impl KeyTotals for PostgresTotals {
 
 /// All of it goes over the connection that has the lock: without the one there
 /// is no other.
-struct Turn(PgConnection);
+struct Turn {
+    connection: PgConnection,
+    patience: Duration,
+}
+
+/// A server that keeps silent must not keep the turn: with the error the
+/// connection goes, and the lock with it.
+async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = sqlx::Result<T>>,
+) -> Result<T, TotalsError> {
+    let answer = timeout(patience, answer).await;
+    Ok(answer.map_err(|_| TotalsError(format!("no answer in {patience:?}")))??)
+}
 
 impl Turn {
     async fn read(
@@ -51,7 +73,7 @@ impl Turn {
         after: Option<Uuid>,
         limit: usize,
     ) -> Result<Vec<KeyTotal>, TotalsError> {
-        let rows = sqlx::query!(
+        let read = sqlx::query!(
             "SELECT key_id, usage_count, last_used FROM key_totals
             WHERE key_id > $1 AND ($2 OR usage_count <> told_count)
             ORDER BY key_id
@@ -60,13 +82,15 @@ impl Turn {
             which == Which::All,
             i64::try_from(limit).unwrap_or(i64::MAX),
         )
-        .fetch_all(&mut self.0)
-        .await?;
-        let rows = rows.into_iter().map(|row| KeyTotal {
-            key_id: row.key_id,
-            usage_count: u64::try_from(row.usage_count).unwrap_or(0),
-            last_used: timestamp(row.last_used),
-        });
+        .fetch_all(&mut self.connection);
+        let rows = in_time(self.patience, read)
+            .await?
+            .into_iter()
+            .map(|row| KeyTotal {
+                key_id: row.key_id,
+                usage_count: u64::try_from(row.usage_count).unwrap_or(0),
+                last_used: timestamp(row.last_used),
+            });
         Ok(rows.collect())
     }
 
@@ -76,7 +100,7 @@ impl Turn {
             .iter()
             .map(|total| i64::try_from(total.usage_count).unwrap_or(i64::MAX))
             .collect();
-        sqlx::query!(
+        let noted = sqlx::query!(
             "UPDATE key_totals SET told_count = given.usage_count
             FROM (
                 -- Rows are locked in the order in which batches of events lock them.
@@ -90,8 +114,8 @@ impl Turn {
             &keys,
             &counts,
         )
-        .execute(&mut self.0)
-        .await?;
+        .execute(&mut self.connection);
+        in_time(self.patience, noted).await?;
         Ok(())
     }
 }

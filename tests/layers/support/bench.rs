@@ -1,6 +1,7 @@
 //! A directory over the store, whose feed and time the test moves.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cypheron_edge::clock::{Clock, Timestamp};
@@ -53,6 +54,7 @@ impl Bench {
         let directory = self.directory.clone();
         tokio::spawn(async move { directory.follow().await });
         self.tell(Change::Connected).await;
+        assert_eq!(self.opener.reloads.swap(0, Ordering::SeqCst), 1);
     }
 
     pub(crate) async fn tell(&self, change: Change) {

@@ -56,9 +56,10 @@ impl Edge {
         tokio::spawn(async move { directory.follow().await });
         self.store.tell(Change::Connected);
         settle().await;
+        assert_eq!(self.opener.reloads.swap(0, Ordering::SeqCst), 1);
     }
 
-    /// How often the keyring was loaded again.
+    /// How often the keyring was loaded again, but for the feed's beginning.
     pub(crate) fn reloads(&self) -> u64 {
         self.opener.reloads.load(Ordering::SeqCst)
     }

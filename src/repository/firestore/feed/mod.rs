@@ -159,15 +159,15 @@ impl Follower {
             biased;
             message = listening.stream.next() => {
                 let message = message.map_err(|status| self.refused(status))?;
-                let progress = self.count(&message);
+                let progress = self.count(&message) && self.reducer.is_arriving();
                 listening.watchdog.heard(self.clock.tick(), progress);
                 for effect in self.reducer.observe(message) {
                     self.apply(effect, &listening.stream)?;
                 }
             }
             _ = listening.beats.tick() => {
-                let settled = self.reducer.is_settled();
-                match listening.watchdog.beat(self.clock.now(), settled) {
+                let course = self.reducer.course();
+                match listening.watchdog.beat(self.clock.now(), course) {
                     Act::Wait => {}
                     Act::Ask => {
                         self.probes.increment(1);

@@ -26,6 +26,7 @@ use firestore::gcloud_sdk::google::firestore::v1::{
 use super::super::document::timestamp;
 use super::seen::{Fingerprints, Seen, gone};
 use super::target::{Ask, Names, Target, What};
+use super::watchdog::Course;
 use crate::clock::Timestamp;
 use crate::repository::Change;
 
@@ -126,8 +127,24 @@ impl Reducer {
     }
 
     /// Whether everything that was asked for has come.
-    pub(super) fn is_settled(&self) -> bool {
+    fn is_settled(&self) -> bool {
         self.keyring_target.current && self.keys.as_ref().is_some_and(|keys| keys.current)
+    }
+
+    pub(super) fn course(&self) -> Course {
+        match (self.is_settled(), self.connected) {
+            (true, _) => Course::Settled,
+            (false, true) => Course::Anew,
+            (false, false) => Course::Beginning,
+        }
+    }
+
+    /// Whether a document may be of what is still to come, and is not only one
+    /// that was written meanwhile.
+    pub(super) fn is_arriving(&self) -> bool {
+        let keys = self.keys.iter().chain(&self.next);
+        let mut targets = std::iter::once(&self.keyring_target).chain(keys);
+        !self.connected || targets.any(|target| target.arriving.is_some())
     }
 
     pub(super) fn observe(&mut self, message: ListenResponse) -> Vec<Effect> {

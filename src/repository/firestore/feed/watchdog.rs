@@ -25,10 +25,24 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// does not, however well it answers.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// So long the feed may be believed while a set is sent anew, however steadily it
+/// comes: until it is whole, a record that is missing from it goes unheard of.
+const ANEW: Duration = Duration::from_mins(1);
+
 /// A beat that comes so late, on either clock, was not late: the machine stood
 /// still. The monotonic clock stops in a guest that was suspended, the other
 /// does not. Whatever was sent meanwhile is gone or old.
 const ASLEEP: Duration = Duration::from_secs(5);
+
+/// How far the stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    Settled,
+    /// It was consistent, is believed, and is sent a set anew.
+    Anew,
+    /// It was not consistent yet.
+    Beginning,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
@@ -56,6 +70,8 @@ pub(super) struct Watchdog {
     asked: Option<Tick>,
     /// Since when the stream is not consistent, or the last document before that.
     unsettled: Option<Tick>,
+    /// Since when a set is sent anew.
+    anew: Option<Tick>,
 }
 
 impl Watchdog {
@@ -66,10 +82,11 @@ impl Watchdog {
             heard: now.tick,
             asked: None,
             unsettled: None,
+            anew: None,
         }
     }
 
-    /// A message came; `progress` when it was a document.
+    /// A message came; `progress` when it was a document that had to come.
     pub(super) fn heard(&mut self, now: Tick, progress: bool) {
         self.heard = now;
         self.asked = None;
@@ -78,7 +95,7 @@ impl Watchdog {
         }
     }
 
-    pub(super) fn beat(&mut self, now: Now, settled: bool) -> Act {
+    pub(super) fn beat(&mut self, now: Now, course: Course) -> Act {
         let before = std::mem::replace(&mut self.beat, now);
         let ticked = now.tick.since(before.tick);
         let passed = now.wall.as_micros().saturating_sub(before.wall.as_micros());
@@ -86,7 +103,12 @@ impl Watchdog {
         if ticked.max(passed) > BEAT + ASLEEP {
             return Act::Break(Silence::Asleep);
         }
-        if settled {
+        if course != Course::Anew {
+            self.anew = None;
+        } else if now.tick.since(*self.anew.get_or_insert(now.tick)) >= ANEW {
+            return Act::Break(Silence::Unsettled);
+        }
+        if course == Course::Settled {
             self.unsettled = None;
         } else if now.tick.since(*self.unsettled.get_or_insert(now.tick)) >= SETTLE {
             return Act::Break(Silence::Unsettled);
@@ -104,6 +126,7 @@ impl Watchdog {
 
 #[cfg(test)]
 mod tests {
+    use super::Course::{Anew, Beginning, Settled};
     use super::*;
     use crate::clock::Clock;
     use crate::clock::Timestamp;
@@ -122,11 +145,11 @@ mod tests {
         }
 
         /// Beats until something is to be done; how many milliseconds it took.
-        fn until_it_acts(&mut self, settled: bool) -> (u128, Act) {
+        fn until_it_acts(&mut self, course: Course) -> (u128, Act) {
             let from = self.clock.tick();
             loop {
                 self.clock.advance(BEAT);
-                let act = self.watchdog.beat(self.clock.now(), settled);
+                let act = self.watchdog.beat(self.clock.now(), course);
                 if act != Act::Wait {
                     return (self.clock.tick().since(from).as_millis(), act);
                 }
@@ -141,16 +164,16 @@ mod tests {
     #[test]
     fn a_silent_server_is_asked_and_then_given_up_within_seconds() {
         let mut watched = Watched::new();
-        assert_eq!(watched.until_it_acts(true), (3000, Act::Ask));
+        assert_eq!(watched.until_it_acts(Settled), (3000, Act::Ask));
         let given_up = Act::Break(Silence::Unanswered);
-        assert_eq!(watched.until_it_acts(true), (2000, given_up));
+        assert_eq!(watched.until_it_acts(Settled), (2000, given_up));
     }
 
     #[test]
     fn a_server_that_answers_is_asked_again_after_another_silence() {
         let mut watched = Watched::new();
         for _ in 0..3 {
-            assert_eq!(watched.until_it_acts(true), (3000, Act::Ask));
+            assert_eq!(watched.until_it_acts(Settled), (3000, Act::Ask));
             watched.hear(false);
         }
     }
@@ -159,20 +182,36 @@ mod tests {
     fn answers_alone_do_not_make_up_for_what_does_not_come() {
         let mut watched = Watched::new();
         for _ in 0..3 {
-            assert_eq!(watched.until_it_acts(false), (3000, Act::Ask));
+            assert_eq!(watched.until_it_acts(Beginning), (3000, Act::Ask));
             watched.hear(false);
         }
         let given_up = Act::Break(Silence::Unsettled);
-        assert_eq!(watched.until_it_acts(false), (1500, given_up));
+        assert_eq!(watched.until_it_acts(Beginning), (1500, given_up));
     }
 
     #[test]
     fn a_long_set_may_take_as_long_as_it_makes_progress() {
         let mut watched = Watched::new();
         for _ in 0..20 {
-            assert_eq!(watched.until_it_acts(false), (3000, Act::Ask));
+            assert_eq!(watched.until_it_acts(Beginning), (3000, Act::Ask));
             watched.hear(true);
         }
+    }
+
+    #[test]
+    fn a_set_that_is_sent_anew_is_not_waited_for_longer_than_a_minute() {
+        let mut watched = Watched::new();
+        let mut waited = 0;
+        loop {
+            let (millis, act) = watched.until_it_acts(Anew);
+            waited += millis;
+            if act != Act::Ask {
+                assert_eq!(act, Act::Break(Silence::Unsettled));
+                break;
+            }
+            watched.hear(true);
+        }
+        assert_eq!(waited, 60_500, "from the first beat on");
     }
 
     #[test]
@@ -180,11 +219,11 @@ mod tests {
         let mut watched = Watched::new();
         watched.clock.advance(BEAT + ASLEEP);
         watched.hear(false);
-        let late = watched.watchdog.beat(watched.clock.now(), true);
+        let late = watched.watchdog.beat(watched.clock.now(), Settled);
         assert_eq!(late, Act::Wait, "a busy machine");
         watched.clock.advance(BEAT + ASLEEP + BEAT);
         watched.hear(false);
-        let asleep = watched.watchdog.beat(watched.clock.now(), true);
+        let asleep = watched.watchdog.beat(watched.clock.now(), Settled);
         assert_eq!(asleep, Act::Break(Silence::Asleep));
     }
 
@@ -204,7 +243,7 @@ mod tests {
                 wall: Timestamp::from_micros(seconds * 1_000_000),
                 tick: Tick::default().saturating_add(BEAT),
             };
-            assert_eq!(watchdog.beat(now, true), expected, "{seconds}");
+            assert_eq!(watchdog.beat(now, Settled), expected, "{seconds}");
         }
     }
 }
