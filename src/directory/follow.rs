@@ -46,6 +46,8 @@ impl Directory {
         match *change {
             Change::Connected => {
                 self.0.feed.connected(self.0.clock.tick());
+                // It may have been replaced after it was loaded and before this.
+                replaced.notify_one();
                 self.begin_warm_up();
             }
             Change::Cut => self.0.feed.cut(self.0.clock.tick()),
