@@ -46,7 +46,7 @@ impl Directory {
         match *change {
             Change::Connected => {
                 self.0.feed.connected(self.0.clock.tick());
-                // Of what was before, nothing is told.
+                // It may have been replaced after it was loaded and before this.
                 replaced.notify_one();
                 self.begin_warm_up();
             }

@@ -236,6 +236,22 @@ async fn a_feed_begins_when_the_store_does() {
 }
 
 #[tokio::test]
+async fn what_was_revoked_before_the_feed_began_is_told_at_its_beginning() {
+    let Some(config) = emulator::project() else {
+        return;
+    };
+    let repository = emulator::open(&config);
+    for number in [1, 2] {
+        repository.create(&key(number), b"").await.unwrap();
+    }
+    repository.delete(&hash(1), 1).await.unwrap();
+    let mut feed = connected(&repository).await;
+    assert_eq!(change(&mut feed).await, record(1, 2, false));
+    repository.update(&next(&key(2)), b"", 1).await.unwrap();
+    assert_eq!(change(&mut feed).await, record(2, 2, true));
+}
+
+#[tokio::test]
 async fn a_revocation_reaches_a_feed_far_below_100_ms() {
     let Some(config) = emulator::project() else {
         return;

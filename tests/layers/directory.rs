@@ -219,9 +219,10 @@ async fn a_revocation_does_not_wait_until_a_keyring_is_loaded() {
     bench.follow().await;
     let (_, hash, _) = bench.known().await;
     bench.opener.stuck.store(true, Ordering::SeqCst);
+    let before = bench.opener.reloads.load(Ordering::SeqCst);
     bench.tell(Change::Keyring).await;
     bench.tell(Change::Keyring).await;
-    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), before + 1);
     bench.tell(revoked(hash, 2)).await;
     let Lookup::Hit(entry) = bench.lookup(&hash) else {
         panic!("its refusals are recorded as its own")
@@ -233,7 +234,8 @@ async fn a_revocation_does_not_wait_until_a_keyring_is_loaded() {
 async fn a_keyring_that_is_replaced_is_loaded() {
     let bench = Bench::new();
     bench.follow().await;
-    for reloads in 1..=2 {
+    // The first time because it may have been replaced before the feed began.
+    for reloads in 2..=3 {
         bench.tell(Change::Keyring).await;
         assert_eq!(bench.opener.reloads.load(Ordering::SeqCst), reloads);
     }

@@ -8,7 +8,8 @@
 //! - A set sent anew (after RESET, or without a token) takes the place of the
 //!   known one at CURRENT. Whatever in it is as it was is no change: production
 //!   seldom does this, the emulator at each write.
-//! - Nothing is told before the stream was first consistent. From then on,
+//! - Nothing is told before the stream was first consistent. Then those that were
+//!   revoked lately are: one of them may have been read before. From then on,
 //!   changes are told as they come, across cuts.
 //! - The time of a record is its server's. Records are watched from ten minutes
 //!   before the server's own now, so that a write whose time is earlier than
@@ -292,8 +293,12 @@ impl Reducer {
         self.consistent = self.consistent.max(read_time);
         self.targets().for_each(Target::settle);
         if !std::mem::replace(&mut self.connected, true) {
-            self.began = true;
             effects.push(Effect::Tell(Change::Connected));
+        }
+        if !std::mem::replace(&mut self.began, true) {
+            let revoked = self.known.iter().filter(|(_, seen)| !seen.live);
+            let told = revoked.filter_map(|(name, seen)| seen.change(name));
+            effects.extend(told.map(Effect::Tell));
         }
         self.move_window(effects);
     }

@@ -22,7 +22,7 @@ const BOOKKEEPING: [&str; 2] = [LAST_USED, USAGE_COUNT];
 pub(super) struct Seen {
     fingerprint: u64,
     revision: u64,
-    live: bool,
+    pub(super) live: bool,
     pub(super) updated_at: Timestamp,
 }
 

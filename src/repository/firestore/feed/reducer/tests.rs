@@ -301,11 +301,21 @@ fn the_first_stream_asks_the_keyring_for_the_server_s_time_and_watches_from_befo
         resume: Vec::new(),
     };
     assert_eq!(feed.asked(), [&expected]);
-    feed.see([add(KEYS), doc(1).revoked().sent(), current(KEYS)]);
-    assert_eq!(feed.told(), [], "what was before is no news");
+    feed.see([
+        add(KEYS),
+        doc(1).revoked().sent(),
+        doc(2).sent(),
+        current(KEYS),
+    ]);
+    assert_eq!(feed.told(), []);
     assert!(feed.reducer.is_settled());
     feed.see([snapshot(START, "t")]);
-    assert_eq!(feed.told(), [Connected]);
+    let revoked_lately = record(1, 1, false);
+    assert_eq!(
+        feed.told(),
+        [Connected, revoked_lately],
+        "others are no news"
+    );
 }
 
 #[test]
