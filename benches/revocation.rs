@@ -59,6 +59,7 @@ use cypheron_edge::key::Scope;
 use cypheron_edge::repository::FirestoreConfig;
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{Environment, TokenFormat};
+use cypheron_edge::usage::report::AuditedKey;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Runtime;
@@ -67,6 +68,7 @@ use client::Connection;
 use emulator::Emulator;
 use process::{Deployment, PASSWORD};
 use upstream::Upstream;
+use uuid::Uuid;
 
 const REVOCATIONS: usize = 200;
 
@@ -217,5 +219,9 @@ struct Unheard;
 impl AuditLog for Unheard {
     fn record(&self, _: AuditEntry) -> BoxFuture<'_, Result<(), AuditUnavailable>> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    fn known(&self, _: Uuid) -> BoxFuture<'_, Result<Option<AuditedKey>, AuditUnavailable>> {
+        std::future::ready(Ok(None)).boxed()
     }
 }

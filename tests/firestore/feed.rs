@@ -247,7 +247,10 @@ async fn what_was_revoked_before_the_feed_began_is_told_at_its_beginning() {
     repository.delete(&hash(1), 1).await.unwrap();
     let mut feed = connected(&repository).await;
     assert_eq!(change(&mut feed).await, record(1, 2, false));
-    repository.update(&next(&key(2)), b"", 1).await.unwrap();
+    repository
+        .update(&next(&key(2)), b"", &key(2))
+        .await
+        .unwrap();
     assert_eq!(change(&mut feed).await, record(2, 2, true));
 }
 
