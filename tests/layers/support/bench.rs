@@ -54,7 +54,7 @@ impl Bench {
         let directory = self.directory.clone();
         tokio::spawn(async move { directory.follow().await });
         self.tell(Change::Connected).await;
-        assert_eq!(self.opener.reloads.swap(0, Ordering::SeqCst), 1);
+        assert_ne!(self.opener.reloads.swap(0, Ordering::SeqCst), 0);
     }
 
     pub(crate) async fn tell(&self, change: Change) {

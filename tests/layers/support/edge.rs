@@ -56,7 +56,7 @@ impl Edge {
         tokio::spawn(async move { directory.follow().await });
         self.store.tell(Change::Connected);
         settle().await;
-        assert_eq!(self.opener.reloads.swap(0, Ordering::SeqCst), 1);
+        assert_ne!(self.opener.reloads.swap(0, Ordering::SeqCst), 0);
     }
 
     /// How often the keyring was loaded again, but for the feed's beginning.
