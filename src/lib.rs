@@ -129,7 +129,7 @@ pub mod admin;
 #[cfg(feature = "edge")]
 pub mod config;
 
-// Until there is another store, an edge without the embedded one has none.
+// Whatever stores an edge uses, its wiring is over the embedded ones too.
 #[cfg(all(feature = "edge", feature = "embedded"))]
 pub mod app;
 
