@@ -160,10 +160,10 @@ locals {
       version = local.encryption_password.version
       path    = local.paths.password
     }
-    # The newest password there is, for giving the keyring a slot for it.
+    # The newest password there is, for giving the keyring a slot for it, or all of it.
     next = {
       secret  = google_secret_manager_secret.encryption_password.secret_id
-      version = google_secret_manager_secret_version.encryption_password[var.encryption_passwords.made - 1].version
+      version = local.newest_password.version
       path    = local.paths.next
     }
     owner = {
@@ -173,7 +173,10 @@ locals {
     }
   }
 
-  run_volumes = { for name in ["config", "ca", "encryption"] : name => local.volume[name] }
+  run_volumes = {
+    for name in concat(["config", "ca", "encryption"], var.encryption_passwords.both ? ["next"] : []) :
+    name => local.volume[name]
+  }
 
   run_collector = local.on_cloud_run ? {
     collector = {

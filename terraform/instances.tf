@@ -2,11 +2,16 @@
 # its machine.
 locals {
   # What a machine fetches, by version, into files that only memory holds.
-  fetched = {
-    config     = { version = google_secret_manager_secret_version.file["config"].name, path = local.paths.config }
-    ca         = { version = google_secret_manager_secret_version.file["ca"].name, path = local.paths.ca }
-    encryption = { version = local.encryption_password.name, path = local.paths.password }
-  }
+  fetched = merge(
+    {
+      config     = { version = google_secret_manager_secret_version.file["config"].name, path = local.paths.config }
+      ca         = { version = google_secret_manager_secret_version.file["ca"].name, path = local.paths.ca }
+      encryption = { version = local.encryption_password.name, path = local.paths.password }
+    },
+    var.encryption_passwords.both ? {
+      next = { version = local.newest_password.name, path = local.paths.next }
+    } : {},
+  )
 
   user_data = templatefile("${path.module}/templates/user-data.yaml.tftpl", {
     image            = var.image

@@ -57,7 +57,11 @@ locals {
     DB_MAX_CONNECTIONS                       = tostring(var.edge_database_connections)
     DB_USER                                  = google_sql_user.edge.name
     PQ_ENCRYPTION_PASSWORD_FILE              = local.paths.password
-  })
+  }, local.newest_password_environment)
+
+  # While a theft is answered an edge takes the keyring that the newest password
+  # alone opens, and goes on with the one that it has until then.
+  newest_password_environment = var.encryption_passwords.both ? { PQ_ENCRYPTION_NEW_PASSWORD_FILE = local.paths.next } : {}
 
   issuer_environment = merge(local.store_environment, {
     CYPHERON_EDGE__DATABASE__LOGIN = "iam"

@@ -46,6 +46,7 @@ resource "google_secret_manager_secret_version" "encryption_password" {
 
 locals {
   encryption_password = google_secret_manager_secret_version.encryption_password[var.encryption_passwords.used - 1]
+  newest_password     = google_secret_manager_secret_version.encryption_password[var.encryption_passwords.made - 1]
 }
 
 resource "google_secret_manager_secret" "database_password" {

@@ -293,16 +293,22 @@ variable "database_password_version" {
 }
 
 variable "encryption_passwords" {
-  description = "The passwords that open the keyring: how many were made so far, and which of them the edges use. Make the next one first, give the keyring a slot for it, and only then use it."
+  description = "The passwords that open the keyring: how many were made so far, which of them the edges use, and whether they hold the newest as well. Make the next one first, give the keyring a slot for it, and only then use it; after a theft, no slot, and `both` instead."
   type = object({
     made = number
     used = number
+    both = optional(bool, false)
   })
   default = { made = 1, used = 1 }
 
   validation {
     condition     = var.encryption_passwords.made >= 1 && var.encryption_passwords.used >= 1 && var.encryption_passwords.used <= var.encryption_passwords.made
     error_message = "`used` is one of 1 to `made`."
+  }
+
+  validation {
+    condition     = !var.encryption_passwords.both || var.encryption_passwords.used < var.encryption_passwords.made
+    error_message = "`both` needs a password newer than the one used: make it first, and end `both` when it is the one used."
   }
 }
 

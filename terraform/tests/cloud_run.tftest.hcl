@@ -73,6 +73,20 @@ run "secrets_and_configuration_are_files" {
   }
 }
 
+run "an_edge_holds_both_passwords_while_a_theft_is_answered" {
+  variables {
+    encryption_passwords = { made = 2, used = 1, both = true }
+  }
+  assert {
+    condition     = { for env in google_cloud_run_v2_service.edge[0].template[0].containers[0].env : env.name => env.value }["PQ_ENCRYPTION_NEW_PASSWORD_FILE"] == "/run/secrets/next/password"
+    error_message = "It does not look for the newest password."
+  }
+  assert {
+    condition     = contains([for mount in google_cloud_run_v2_service.edge[0].template[0].containers[0].volume_mounts : mount.mount_path], "/run/secrets/next")
+    error_message = "The newest password is not there as a file."
+  }
+}
+
 run "the_journal_is_bounded_by_memory" {
   assert {
     condition     = local.edge_environment.CYPHERON_EDGE__USAGE__JOURNAL__MAX_BYTES == "536870912"

@@ -226,6 +226,30 @@ run "machines_are_closed_and_their_journals_stay" {
   }
 }
 
+run "a_machine_holds_both_passwords_while_a_theft_is_answered" {
+  variables {
+    encryption_passwords = { made = 2, used = 1, both = true }
+  }
+  assert {
+    condition     = local.edge_environment.PQ_ENCRYPTION_NEW_PASSWORD_FILE == "/run/secrets/next/password" && local.edge_environment.PQ_ENCRYPTION_PASSWORD_FILE == "/run/secrets/encryption/password"
+    error_message = "It does not look for both."
+  }
+  assert {
+    condition     = local.fetched["next"].path == "/run/secrets/next/password"
+    error_message = "The newest password is not fetched."
+  }
+}
+
+run "and_one_otherwise" {
+  variables {
+    encryption_passwords = { made = 2, used = 2 }
+  }
+  assert {
+    condition     = !contains(keys(local.edge_environment), "PQ_ENCRYPTION_NEW_PASSWORD_FILE") && !contains(keys(local.fetched), "next")
+    error_message = "It holds a password that it does not need."
+  }
+}
+
 run "user_data_is_what_the_machine_understands" {
   assert {
     condition     = startswith(local.user_data, "#cloud-config\n") && length(yamldecode(local.user_data).write_files) == 6

@@ -56,6 +56,14 @@ run "a_single_connection" {
   expect_failures = [var.edge_database_connections]
 }
 
+run "both_passwords_where_there_is_one" {
+  command = plan
+  variables {
+    encryption_passwords = { made = 2, used = 2, both = true }
+  }
+  expect_failures = [var.encryption_passwords]
+}
+
 run "no_edges" {
   command = plan
   variables {
