@@ -34,6 +34,8 @@ pub(crate) const TARGETS: &[Target] = &[
     ("configuration", configuration),
     ("cors", cors),
     ("credentials", credentials),
+    #[cfg(feature = "edge")]
+    ("decision_question", decision_question),
     ("envelope", envelope),
     ("host", host),
     ("journal_frames", journal_frames),
@@ -74,6 +76,30 @@ pub(crate) fn run(name: &str, data: &[u8]) {
         }
     }
     panic!("there is no target {name}");
+}
+
+/// Each line is a field of a question; what it is about is what it says.
+#[cfg(feature = "edge")]
+fn decision_question(data: &[u8]) {
+    use cypheron_edge::decision::Dialect;
+
+    let mut request = Request::new(());
+    *request.headers_mut() = fields(data.split(|byte| *byte == b'\n'));
+    let (head, ()) = request.into_parts();
+    for (dialect, target) in [
+        (Dialect::Nginx, "x-original-uri"),
+        (Dialect::Traefik, "x-forwarded-uri"),
+        (Dialect::Envoy, ""),
+    ] {
+        let Ok(question) = dialect.question(&head) else {
+            continue;
+        };
+        assert_eq!(question.client, question.client.to_canonical());
+        assert!(Host::parse(question.host.as_bytes()).is_some());
+        if !target.is_empty() {
+            assert_eq!(head.headers[target], question.target.as_str());
+        }
+    }
 }
 
 /// Each line is a field; the client is the peer, or somebody that is named.

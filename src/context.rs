@@ -151,6 +151,11 @@ impl Refused {
     }
 }
 
+/// The response extension of a request that is admitted and goes no further:
+/// somebody else forwards it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted;
+
 /// How an upstream failed a request it was sent. An extension of the response
 /// that says so; the error of a response body that broke off later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

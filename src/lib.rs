@@ -124,6 +124,9 @@ pub mod sample;
 pub mod server;
 
 #[cfg(feature = "edge")]
+pub mod decision;
+
+#[cfg(feature = "edge")]
 pub mod admin;
 
 #[cfg(feature = "edge")]

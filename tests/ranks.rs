@@ -25,7 +25,7 @@ const RANKS: &[&[&str]] = &[
     &["usage::config", "usage::sink"],
     &["usage::report", "usage::shipper", "usage::totals"],
     &["context"],
-    &["middleware", "proxy", "sample", "server"],
+    &["decision", "middleware", "proxy", "sample", "server"],
     &["usage"],
     &["admin"],
     &["config"],

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -23,13 +24,14 @@ use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::crypto::PostQuantumEncryption;
 use crate::crypto::keyring::Passwords;
+use crate::decision::{self, Listeners};
 use crate::directory::{Directory, Loaded, SealedRecords};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
-use crate::middleware::ApiKeyAuthLayer;
-use crate::proxy::{ClientAddressRule, Upstreams};
+use crate::middleware::{ApiKeyAuthLayer, auth};
+use crate::proxy::{self, ClientAddressRule, Upstreams};
 use crate::repository::ApiKeyReader;
-use crate::route::RouteTable;
+use crate::route::{RouteConfig, RouteTable};
 use crate::server::{self, Connection, Running, Server, Stop};
 use crate::telemetry::{Metrics, metric};
 use crate::token::TokenKeys;
@@ -51,6 +53,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Edge {
     running: Running,
     stop: Stop,
+    /// Threads that decide for other proxies, where any ask.
+    decisions: Option<decision::Running>,
     health: Arc<Health>,
     routing: Routing,
     shipper: Ending<bool>,
@@ -64,6 +68,7 @@ pub(super) struct Edge {
 pub(super) struct Sockets {
     server: Server,
     probes: TcpListener,
+    decisions: Listeners,
 }
 
 impl Sockets {
@@ -78,7 +83,14 @@ impl Sockets {
         Ok(Self {
             server: Server::bind(server)?,
             probes,
+            decisions: Listeners::default(),
         })
+    }
+
+    /// Where other proxies ask, too.
+    pub(super) fn and_decisions(mut self, config: &Config) -> Result<Self, ServeError> {
+        self.decisions = Listeners::bind(&config.decisions, config.decision_secret.as_ref())?;
+        Ok(self)
     }
 
     /// Where the traffic comes in.
@@ -94,6 +106,7 @@ impl Sockets {
 /// What a reload replaces.
 struct Routing {
     routes: Arc<ArcSwap<RouteTable>>,
+    decision_routes: Arc<ArcSwap<RouteTable>>,
     upstreams: Arc<ArcSwap<Upstreams>>,
     limiter: Arc<Limiter>,
 }
@@ -132,14 +145,20 @@ impl Edge {
         sockets: Sockets,
     ) -> Result<Self, ServeError> {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
+        let decision_routes = decision_routes(config)?;
         let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
         let routing = Routing {
             routes: Arc::new(ArcSwap::from_pointee(routes)),
+            decision_routes: Arc::new(ArcSwap::from_pointee(decision_routes)),
             upstreams: Arc::new(ArcSwap::from_pointee(upstreams)),
             limiter: Arc::new(Limiter::new(config.limiter.clone())),
         };
 
-        let Sockets { server, probes } = sockets;
+        let Sockets {
+            server,
+            probes,
+            decisions,
+        } = sockets;
 
         // From here on it can be seen what is waited for.
         let health = Arc::new(Health::new());
@@ -162,12 +181,13 @@ impl Edge {
         )?;
 
         let workers = server.workers();
+        let deciders = if decisions.is_empty() { 0 } else { workers };
         let (journal, writers) = Journal::open(
             &config.usage.journal,
             config.usage.client_ip,
             data.path(),
             &clock,
-            workers,
+            workers + deciders,
         )?;
         tracing::info!(
             instance = %journal.instance(),
@@ -185,7 +205,7 @@ impl Edge {
             };
             tokio::spawn(counters::keep_telling(sync, config.counters.interval));
         }
-        let refusals = Refusals::new(workers);
+        let refusals = Refusals::new(workers + deciders);
         let shipper = Shipper::new(
             journal,
             refusals.clone(),
@@ -202,15 +222,22 @@ impl Edge {
         let parts = Parts {
             clock,
             routes: Arc::clone(&routing.routes),
+            decision_routes: Arc::clone(&routing.decision_routes),
             upstreams: Arc::clone(&routing.upstreams),
             client_address: ClientAddressRule::new(
                 config.server.trusted_proxies.clone(),
                 config.server.trusted_hops,
             ),
+            credentials: credentials(&config.auth),
             auth,
             limiter: Arc::clone(&routing.limiter),
             writers,
             refusals,
+        };
+        let parts = Arc::new(parts);
+        let decisions = match deciders {
+            0 => None,
+            deciders => Some(decide(config, decisions, deciders, workers, &parts)?),
         };
         let address = server.address();
         let keys = directory.clone();
@@ -234,6 +261,7 @@ impl Edge {
         Ok(Self {
             stop: running.stop(),
             running,
+            decisions,
             shipper: Ending::spawn(|end| shipper.run(ended(end))),
             probes,
             health,
@@ -246,10 +274,13 @@ impl Edge {
     /// all of them or, when any is unsound, none.
     pub(super) fn reload(&self, config: &Config) -> Result<(), Problems> {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
+        let decision_routes = decision_routes(config)?;
         let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
         // Upstreams first: no route leads to one that is not there yet.
         self.routing.upstreams.store(Arc::new(upstreams));
         self.routing.routes.store(Arc::new(routes));
+        let decision_routes = Arc::new(decision_routes);
+        self.routing.decision_routes.store(decision_routes);
         self.routing.limiter.reconfigure(config.limiter.clone());
         Ok(())
     }
@@ -258,13 +289,25 @@ impl Edge {
     pub(super) fn drain(&self) {
         self.health.draining();
         self.stop.stop();
+        if let Some(decisions) = &self.decisions {
+            decisions.stop();
+        }
     }
 
     /// Waits for the end of the workers, then stores what they recorded.
     pub(super) async fn ended(self) -> Result<(), ServeError> {
         let drained = self.running.ended().await;
+        let decided = match self.decisions {
+            Some(decisions) => {
+                // In case the workers ended by themselves.
+                decisions.stop();
+                decisions.ended().await
+            }
+            None => Ok(()),
+        };
         self.shipper.end().await;
         self.probes.end().await;
+        decided?;
         let unfinished = drained?.unfinished;
         if unfinished > 0 {
             tracing::warn!(unfinished, "connections were cut at the end of the drain");
@@ -272,6 +315,52 @@ impl Edge {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Starts the threads that decide: they are counted behind the workers.
+fn decide(
+    config: &Config,
+    listeners: Listeners,
+    threads: usize,
+    workers: usize,
+    parts: &Arc<Parts>,
+) -> io::Result<decision::Running> {
+    let limits = decision::Limits {
+        idle_timeout: config.server.idle_timeout,
+        drain_delay: config.server.drain_delay,
+        drain_timeout: config.server.drain_timeout,
+    };
+    let told = [&proxy::SAID_BY_US[..], &parts.credentials].concat();
+    let parts = Arc::clone(parts);
+    listeners.start(threads, limits, &told, move |thread| {
+        let stack = parts.verdicts(workers + thread);
+        move |client| stack.for_peer(client)
+    })
+}
+
+/// Who is asked cannot answer a page's preflight, nor take a token out of
+/// another proxy's target: there is no `cors` and no `query_parameter`.
+fn decision_routes(config: &Config) -> Result<RouteTable, Problems> {
+    let routes: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| RouteConfig {
+            cors: None,
+            query_parameter: None,
+            ..route.clone()
+        })
+        .collect();
+    RouteTable::from_config(&routes).map_err(Problems)
+}
+
+fn credentials(config: &auth::Config) -> Vec<HeaderName> {
+    let mut names: Vec<_> = config
+        .places
+        .iter()
+        .map(|place| place.header().clone())
+        .collect();
+    names.dedup();
+    names
 }
 
 async fn ended(end: oneshot::Receiver<()>) {

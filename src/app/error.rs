@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::operations::OpenError;
 use crate::admin::OperationError;
 use crate::config::Problems;
+use crate::decision;
 use crate::server::BindError;
 use crate::telemetry::AlreadyInstalled;
 use crate::token::InvalidPrefix;
@@ -27,6 +28,8 @@ pub enum ServeError {
     Prefix(#[from] InvalidPrefix),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error(transparent)]
+    Decision(#[from] decision::BindError),
     #[error(
         "health.listen: {address} cannot be listened on: {source} (stop what has the port, or use another one)"
     )]
@@ -60,6 +63,7 @@ impl ServeError {
             | Self::Data(_)
             | Self::Prefix(_)
             | Self::Bind(_)
+            | Self::Decision(_)
             | Self::Health { .. }
             | Self::Journal(journal::OpenError::TooSmall { .. }) => true,
             Self::Open(error) => error.is_configuration(),

@@ -21,7 +21,7 @@ pub fn serve(
     super::background()?.block_on(async {
         let mut signals = Signals::listen()?;
         let data = DataDir::claim(&config.data.dir, take_over)?;
-        let sockets = Sockets::bind(&config.server, &config.health)?;
+        let sockets = Sockets::bind(&config.server, &config.health)?.and_decisions(config)?;
         let edge = tokio::select! {
             edge = Edge::start(config, Clock::system(), metrics, data, sockets) => edge?,
             // It may wait for long.

@@ -1,11 +1,13 @@
 //! What a request passes, outermost first.
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::ServiceBuilder;
@@ -14,7 +16,7 @@ use tower_service::Service;
 use crate::clock::Clock;
 use crate::limiter::Limiter;
 use crate::middleware::{
-    ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer,
+    ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer, usage,
 };
 use crate::proxy::{self, ClientAddressRule, Ingress, IngressLayer, Upstreams};
 use crate::route::RouteTable;
@@ -26,7 +28,11 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
     pub(super) upstreams: Arc<ArcSwap<Upstreams>>,
+    /// What of them also holds where somebody else forwards.
+    pub(super) decision_routes: Arc<ArcSwap<RouteTable>>,
     pub(super) client_address: ClientAddressRule,
+    /// The fields that may hold a token.
+    pub(super) credentials: Vec<HeaderName>,
     pub(super) auth: ApiKeyAuthLayer,
     pub(super) limiter: Arc<Limiter>,
     /// One for each worker.
@@ -37,6 +43,30 @@ pub(super) struct Parts {
 impl Parts {
     /// The service of one worker, before it is told whom a connection is with.
     pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
+        // Sends it to its upstream: 502, 504, and 413 on the way.
+        let forward = proxy::forward(Arc::clone(&self.upstreams), self.clock.clone());
+        self.around(forward, worker, &self.routes, self.client_address.clone())
+    }
+
+    /// The service of a thread that only decides, before it is told whose the
+    /// request is that it is asked about.
+    pub(super) fn verdicts(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
+        let decide = proxy::decide(Rc::from(&*self.credentials));
+        // Whoever asks says whose the request is; no field of its client does.
+        let asked = ClientAddressRule::new(Vec::new(), NonZeroUsize::MIN);
+        self.around(decide, worker, &self.decision_routes, asked)
+    }
+
+    fn around<S>(
+        &self,
+        innermost: S,
+        worker: usize,
+        routes: &Arc<ArcSwap<RouteTable>>,
+        client_address: ClientAddressRule,
+    ) -> Ingress<impl Inner + use<S>, RefusalTally>
+    where
+        S: Innermost,
+    {
         let clock = || self.clock.clone();
         let writer = self.writers[worker % self.writers.len()].clone();
         let tally = || self.refusals.tally(worker);
@@ -44,8 +74,8 @@ impl Parts {
         ServiceBuilder::new()
             // Names, places and routes the request; 400, 404, 413 and preflights end here.
             .layer(IngressLayer::new(
-                Arc::clone(&self.routes),
-                self.client_address.clone(),
+                Arc::clone(routes),
+                client_address,
                 tally(),
                 clock(),
             ))
@@ -59,9 +89,36 @@ impl Parts {
             .layer(RateLimitLayer::new(limiter()))
             // Records what is admitted, before its end can be seen.
             .layer(UsageLayer::new(writer, clock()))
-            // Sends it to its upstream: 502, 504, and 413 on the way.
-            .service(proxy::forward(Arc::clone(&self.upstreams), clock()))
+            // What is done with what is admitted.
+            .service(innermost)
     }
+}
+
+/// What lies inside of all layers.
+pub(super) trait Innermost:
+    Service<
+        Request<usage::RequestBody<Incoming>>,
+        Response = Response<Self::Body>,
+        Error = Infallible,
+        Future: 'static,
+    > + Clone
+    + 'static
+{
+    type Body: Body<Data = Bytes, Error: Into<BoxError> + 'static> + 'static;
+}
+
+impl<S, B> Innermost for S
+where
+    S: Service<
+            Request<usage::RequestBody<Incoming>>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: 'static,
+        > + Clone
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError> + 'static> + 'static,
+{
+    type Body = B;
 }
 
 /// What lies inside of the ingress.

@@ -9,6 +9,8 @@ use super::Config;
 use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use crate::repository::{FirestoreConfig, StoreKind};
 
+const DECISION_SECRET_FILE: &str = "DECISION_SECRET_FILE";
+
 /// The configuration in effect. It prints as TOML, with secrets redacted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effective {
@@ -29,12 +31,21 @@ impl Effective {
         // The one key of the example that is no default.
         upstream.remove("target");
         overlay(&mut upstream, written);
-        let upstreams = self
+        self.named("upstreams", name, upstream);
+    }
+
+    /// Adds one place where proxies ask, as it was written.
+    pub(super) fn decision(&mut self, name: &str, written: Table) {
+        self.named("decisions", name, written);
+    }
+
+    fn named(&mut self, section: &str, name: &str, settings: Table) {
+        let entries = self
             .settings
-            .entry("upstreams")
+            .entry(section)
             .or_insert_with(|| Table::new().into());
-        if let Value::Table(upstreams) = upstreams {
-            upstreams.insert(name.to_owned(), upstream.into());
+        if let Value::Table(entries) = entries {
+            entries.insert(name.to_owned(), settings.into());
         }
     }
 
@@ -59,7 +70,8 @@ impl Effective {
         for (key, variable) in overrides {
             self.notes.push(format!("{key} is set by {variable}"));
         }
-        for name in super::PASSWORDS {
+        let secrets = [super::DECISION_SECRET, DECISION_SECRET_FILE];
+        for name in super::PASSWORDS.iter().chain(&secrets) {
             if environment::path(environment, name).is_some() {
                 self.notes.push(format!("{name} = [redacted]"));
             }

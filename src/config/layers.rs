@@ -81,8 +81,8 @@ impl Written {
                 Ok(())
             }
             "routes" => self.override_route(&path, &keys.all, name, text),
-            "upstreams" if path.len() > 1 => {
-                let path = [&path[..1], &[self.upstream(&path[1])], &path[2..]].concat();
+            "upstreams" | "decisions" if path.len() > 1 => {
+                let path = [&path[..1], &[self.named(&path[0], &path[1])], &path[2..]].concat();
                 let value = value_at(&keys.all, &path[2..], text).ok_or_else(|| unknown(&path))?;
                 self.set(&path, value, name);
                 Ok(())
@@ -126,12 +126,12 @@ impl Written {
         Ok(())
     }
 
-    /// The upstream that a variable means: one that is written, or a new one.
-    fn upstream(&self, name: &str) -> String {
+    /// The upstream, say, that a variable means: one that is written, or a new one.
+    fn named(&self, section: &str, name: &str) -> String {
         self.table
-            .get("upstreams")
+            .get(section)
             .and_then(Value::as_table)
-            .and_then(|upstreams| upstreams.keys().find(|known| folded(known) == name))
+            .and_then(|written| written.keys().find(|known| folded(known) == name))
             .map_or_else(|| name.to_owned(), Clone::clone)
     }
 }

@@ -29,10 +29,12 @@ use std::path::{Path, PathBuf};
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
 use crate::database::Server;
+use crate::decision::DecisionConfig;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
 use crate::repository::FirestoreConfig;
 use crate::route::RouteConfig;
+use crate::secret::Secret;
 use crate::setting::Invalid;
 use crate::{database, directory, limiter, repository, server, telemetry, usage};
 
@@ -55,6 +57,10 @@ const PASSWORDS: &[&str] = &[
 /// Opens the keyring as well, and alone once the password is changed; also as
 /// `PQ_ENCRYPTION_NEW_PASSWORD_FILE`.
 const NEW_PASSWORD: &str = "PQ_ENCRYPTION_NEW_PASSWORD";
+
+/// What proxies that ask for decisions over a port prove themselves with; also
+/// as `DECISION_SECRET_FILE`.
+const DECISION_SECRET: &str = "DECISION_SECRET";
 
 /// A file in the data directory that holds the password when the environment
 /// does not: `quickstart` makes it, readable by its owner only.
@@ -80,6 +86,10 @@ pub struct Config {
     pub postgres: Option<Server>,
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     pub routes: Vec<RouteConfig>,
+    /// Where other proxies ask for decisions.
+    pub decisions: BTreeMap<String, DecisionConfig>,
+    /// What those who ask over a port prove themselves with, when one was given.
+    pub decision_secret: Option<Secret<String>>,
     /// Opens the keyring, when one was given.
     pub password: Option<Password>,
     /// Why the one that was given cannot be used. Not every command needs it.
@@ -159,6 +169,11 @@ impl Config {
             ),
             ("usage", self.usage != next.usage),
             ("counters", self.counters != next.counters),
+            ("decisions", self.decisions != next.decisions),
+            (
+                DECISION_SECRET,
+                self.decision_secret != next.decision_secret,
+            ),
         ]
         .into_iter()
         .filter_map(|(section, differs)| differs.then_some(section))

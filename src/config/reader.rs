@@ -14,17 +14,21 @@ use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
-    Config, Data, Effective, NEW_PASSWORD, PASSWORD, PASSWORD_FILE, Problems, Purpose, Reading,
-    checks, firestore, missing_password, postgres, section,
+    Config, DECISION_SECRET, Data, Effective, NEW_PASSWORD, PASSWORD, PASSWORD_FILE, Problems,
+    Purpose, Reading, checks, firestore, missing_password, postgres, section,
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
+use crate::decision::DecisionConfig;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
 use crate::setting::Invalid;
 use crate::{database, directory, limiter, repository, server, telemetry, usage};
+
+/// As the keyring's password, and for the same reason.
+const SHORTEST_SECRET: usize = 32;
 
 pub(super) fn compose(
     mut written: Written,
@@ -140,6 +144,8 @@ impl Reader<'_> {
         }
         let upstreams = self.upstreams();
         let routes = self.routes();
+        let decisions = self.decisions();
+        let decision_secret = self.decision_secret(&decisions);
         self.refuse_the_rest();
         let (password, password_problem) = match self.password(data.as_ref()) {
             Ok(password) => (Some(password), None),
@@ -170,6 +176,8 @@ impl Reader<'_> {
             postgres,
             upstreams,
             routes,
+            decisions,
+            decision_secret,
             password,
             password_problem,
             new_password,
@@ -238,6 +246,56 @@ impl Reader<'_> {
         upstream.problems(&shown, &mut self.found);
         self.effective.upstream(name, &keys.written, &written);
         Some(upstream)
+    }
+
+    fn decisions(&mut self) -> BTreeMap<String, DecisionConfig> {
+        let keys = schema::keys("decisions").unwrap_or_default();
+        self.take("decisions")
+            .into_iter()
+            .filter_map(|(name, written)| {
+                let decision = self.decision(&name, written, &keys)?;
+                Some((name, decision))
+            })
+            .collect()
+    }
+
+    fn decision(&mut self, name: &str, written: Value, keys: &Keys) -> Option<DecisionConfig> {
+        let shown = format!("decisions.{name}");
+        let Value::Table(mut written) = written else {
+            let problem = format!("is a section: write [{shown}]");
+            self.found.push(Invalid::new(shown, problem));
+            return None;
+        };
+        let decision = self.read::<DecisionConfig>(&shown, keys, &mut written)?;
+        decision.problems(&shown, &mut self.found);
+        self.effective.decision(name, written);
+        Some(decision)
+    }
+
+    /// One for all that ask over a port.
+    fn decision_secret(
+        &mut self,
+        decisions: &BTreeMap<String, DecisionConfig>,
+    ) -> Option<Secret<String>> {
+        let before = self.found.len();
+        let secret = environment::secret(self.environment, DECISION_SECRET, &mut self.found);
+        let sound = |secret: &Secret<String>| {
+            let text = secret.expose();
+            text.len() >= SHORTEST_SECRET && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let needed = decisions.iter().find(|(_, config)| config.needs_secret());
+        let problem = match (&secret, needed) {
+            (Some(secret), _) if !sound(secret) => {
+                format!("use {SHORTEST_SECRET} or more visible ASCII characters")
+            }
+            (None, Some((name, _))) if self.found.len() == before => format!(
+                "not set: decisions.{name} listens on a port, where proxies are known by it: set \
+                 it, or {DECISION_SECRET}_FILE to a file that holds it, or use a socket"
+            ),
+            _ => return secret,
+        };
+        self.found.push(Invalid::new(DECISION_SECRET, problem));
+        None
     }
 
     fn routes(&mut self) -> Vec<RouteConfig> {

@@ -25,7 +25,8 @@ pub(super) struct Keys {
 static SCHEMA: LazyLock<(Table, Table)> =
     LazyLock::new(|| (parsed(&uncommented(REFERENCE)), parsed(REFERENCE)));
 
-/// The keys of a section, of any upstream (`upstreams`) or of any route (`routes`).
+/// The keys of a section, or of any of those that operators name: `upstreams`,
+/// `routes`, `decisions`.
 pub(super) fn keys(section: &str) -> Option<Keys> {
     let (all, written) = &*SCHEMA;
     Some(Keys {
@@ -40,7 +41,7 @@ pub(super) fn paths() -> Vec<String> {
     for section in SCHEMA.0.keys() {
         let Some(keys) = keys(section) else { continue };
         let root = match section.as_str() {
-            "upstreams" | "routes" => format!("{section}.*"),
+            "upstreams" | "routes" | "decisions" => format!("{section}.*"),
             _ => section.clone(),
         };
         collect(&root, &keys.all, &mut paths);
@@ -70,7 +71,9 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 fn entry<'a>(section: &str, table: &'a Table) -> Option<&'a Table> {
     match table.get(section)? {
         Value::Array(routes) => routes.first()?.as_table(),
-        Value::Table(upstreams) if section == "upstreams" => upstreams.values().next()?.as_table(),
+        Value::Table(named) if matches!(section, "upstreams" | "decisions") => {
+            named.values().next()?.as_table()
+        }
         Value::Table(section) => Some(section),
         _ => None,
     }

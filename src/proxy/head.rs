@@ -10,7 +10,7 @@ use super::text::Text;
 use super::upstream::{HostRule, Upstream};
 use crate::context::{RequestContext, RequestId};
 
-const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
+pub(super) const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 

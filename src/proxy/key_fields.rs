@@ -11,9 +11,9 @@ use super::text::Text;
 use crate::directory::Entry;
 use crate::key::ApiKey;
 
-const X_EDGE_KEY_ID: HeaderName = HeaderName::from_static("x-edge-key-id");
-const X_EDGE_KEY_NAME: HeaderName = HeaderName::from_static("x-edge-key-name");
-const X_EDGE_PERMISSIONS: HeaderName = HeaderName::from_static("x-edge-permissions");
+pub(super) const X_EDGE_KEY_ID: HeaderName = HeaderName::from_static("x-edge-key-id");
+pub(super) const X_EDGE_KEY_NAME: HeaderName = HeaderName::from_static("x-edge-key-name");
+pub(super) const X_EDGE_PERMISSIONS: HeaderName = HeaderName::from_static("x-edge-permissions");
 
 /// What a name may hold unencoded: RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC

@@ -1,10 +1,12 @@
 //! The two ends of the stack: what comes in is named, routed and placed
-//! ([`IngressLayer`]), what is admitted is forwarded ([`forward`]).
+//! ([`IngressLayer`]), what is admitted is forwarded ([`forward`]), or only said
+//! to be ([`decide`]).
 //!
 //! An upstream may believe what it is told: everything that only this proxy
 //! may say is removed from what a client sent, before it is said.
 
 mod client_address;
+mod decide;
 mod exchange;
 mod failure;
 mod fields;
@@ -21,6 +23,7 @@ mod text;
 mod upstream;
 
 pub use client_address::ClientAddressRule;
+pub use decide::{Decided, SAID_BY_US, decide};
 pub use failure::Failure;
 pub use forward::{Forwarded, forward};
 pub use ingress::{Ingress, IngressFuture, IngressLayer};

@@ -33,6 +33,7 @@ metrics! {
     describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
     describe_counter REQUESTS = "requests_total", Count, "Requests by route (`none` where none matched) and outcome: admitted, or the reason of the refusal.";
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
+    describe_counter DECISIONS_UNHEARD = "decisions_unheard_total", Count, "Questions of proxies that were not heard; the label `listener` is its name, `why` is caller-unknown or question-unclear.";
     describe_gauge STORE_FEED_CONNECTED = "store_feed_connected", Count, "1 while the key store's change feed has no gap, 0 while it is cut.";
     describe_counter STORE_FEED_CUTS = "store_feed_cuts_total", Count, "How often the key store's change feed was interrupted.";
     describe_gauge KEYRING_VERSION = "keyring_version", Count, "The version of the keyring in use: the same on every edge once all have reloaded.";

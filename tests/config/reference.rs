@@ -4,6 +4,7 @@ use std::fmt;
 
 use cypheron_edge::admin::HealthConfig;
 use cypheron_edge::config::{self, Purpose, REFERENCE};
+use cypheron_edge::decision::DecisionConfig;
 use cypheron_edge::middleware::auth;
 use cypheron_edge::proxy::UpstreamConfig;
 use cypheron_edge::route::{CorsConfig, RouteConfig};
@@ -58,6 +59,7 @@ fn the_reference_has_every_key_and_no_other() {
         ("counters", fields::<usage::totals::Config>()),
         ("database", fields::<database::Config>()),
         ("upstreams.app", fields::<UpstreamConfig>()),
+        ("decisions.proxy", fields::<DecisionConfig>()),
         ("routes", fields::<RouteConfig>()),
         ("routes.cors", fields::<CorsConfig>()),
         ("usage.journal", fields::<usage::journal::Config>()),

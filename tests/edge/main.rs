@@ -12,6 +12,7 @@ mod bad_input;
 mod client;
 mod counters;
 mod crash;
+mod decision;
 mod drain;
 #[cfg(feature = "postgres")]
 mod failover;
@@ -31,6 +32,7 @@ mod issue;
 #[cfg(feature = "postgres")]
 mod killed;
 mod logs;
+mod nginx;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]
 #[path = "../postgres/server.rs"]

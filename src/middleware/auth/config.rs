@@ -50,6 +50,13 @@ impl Place {
     };
 }
 
+impl Place {
+    /// The field that may hold a token.
+    pub const fn header(&self) -> &HeaderName {
+        &self.header
+    }
+}
+
 impl FromStr for Place {
     type Err = InvalidPlace;
 

@@ -1,0 +1,330 @@
+//! Threads that answer questions.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+use super::Listeners;
+use super::caller::Caller;
+use super::desk::Desk;
+use super::dialect::Dialect;
+use super::listener::{Bound, Listener, SocketFile};
+use super::meters::Meters;
+
+/// Of all threads together; more wait to be accepted. A proxy keeps few.
+const CONNECTIONS: usize = 4096;
+
+/// After a failure to accept, most likely for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For the next question's head, on a connection that has none.
+    pub idle_timeout: Duration,
+    pub drain_delay: Duration,
+    pub drain_timeout: Duration,
+}
+
+/// Threads that answer.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    ended: mpsc::UnboundedReceiver<()>,
+    // Removed once nobody listens.
+    _files: Vec<SocketFile>,
+}
+
+impl Listeners {
+    /// Starts `threads` of them. Each calls `make` with its number, on its own
+    /// thread and inside its runtime, and what that returns with the address of
+    /// each client. `told` are the fields that an answer alone may say.
+    pub fn start<M, C, S, B>(
+        self,
+        threads: usize,
+        limits: Limits,
+        told: &[HeaderName],
+        make: M,
+    ) -> io::Result<Running>
+    where
+        M: Fn(usize) -> C + Send + Sync + 'static,
+        C: Fn(IpAddr) -> S + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+    {
+        let make = Arc::new(make);
+        let told: Arc<[HeaderName]> = told.into();
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let (stop, stopped) = watch::channel(false);
+        let (alive, ended) = mpsc::unbounded_channel();
+        let mut handles = Vec::with_capacity(threads);
+        for number in 0..threads {
+            let listeners = self.0.iter().map(Listener::share);
+            let thread = Thread {
+                listeners: listeners.collect::<io::Result<_>>()?,
+                limits,
+                told: Arc::clone(&told),
+                places: Arc::clone(&places),
+                stopped: stopped.clone(),
+            };
+            let (make, alive) = (Arc::clone(&make), alive.clone());
+            let name = format!("decision-{number}");
+            handles.push(Builder::new().name(name).spawn(move || {
+                let result = thread.run(|| make(number));
+                drop(alive);
+                result
+            })?);
+        }
+        let files = self
+            .0
+            .into_iter()
+            .filter_map(|listener| match listener.bound {
+                Bound::Socket(_, file) => Some(file),
+                Bound::Address(_) => None,
+            });
+        Ok(Running {
+            stop,
+            threads: handles,
+            ended,
+            _files: files.collect(),
+        })
+    }
+}
+
+impl Running {
+    /// Begins the draining; returns at once.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until all threads have ended.
+    pub async fn ended(mut self) -> io::Result<()> {
+        // Nothing is ever sent: it ends with its last sender.
+        while self.ended.recv().await.is_some() {}
+        for thread in self.threads {
+            match thread.join() {
+                Ok(result) => result?,
+                Err(_) => return Err(io::Error::other("a thread that decides panicked")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
+/// One thread's share of a listener.
+struct Shared {
+    name: String,
+    dialect: Dialect,
+    caller: Caller,
+    socket: Socket,
+}
+
+enum Socket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Listener {
+    fn share(&self) -> io::Result<Shared> {
+        Ok(Shared {
+            name: self.name.clone(),
+            dialect: self.dialect,
+            caller: self.caller.clone(),
+            socket: match &self.bound {
+                Bound::Address(listener) => Socket::Tcp(listener.try_clone()?),
+                Bound::Socket(listener, _) => Socket::Unix(listener.try_clone()?),
+            },
+        })
+    }
+}
+
+struct Thread {
+    listeners: Vec<Shared>,
+    limits: Limits,
+    told: Arc<[HeaderName]>,
+    places: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Thread {
+    fn run<C, S, B>(self, make: impl FnOnce() -> C) -> io::Result<()>
+    where
+        C: Fn(IpAddr) -> S + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut stopped = self.stopped;
+        let limits = self.limits;
+        LocalSet::new().block_on(&runtime, async move {
+            let for_client = Rc::new(make());
+            let (close, closing) = watch::channel(false);
+            let (alive, mut ended) = mpsc::channel::<Infallible>(1);
+            for shared in self.listeners {
+                let desk = Rc::new(Desk {
+                    meters: Meters::of(&shared.name),
+                    dialect: shared.dialect,
+                    caller: shared.caller,
+                    told: Arc::clone(&self.told),
+                    for_client: Rc::clone(&for_client),
+                });
+                let door = Door {
+                    desk,
+                    http1: http1(limits),
+                    places: Arc::clone(&self.places),
+                    closing: closing.clone(),
+                    alive: alive.clone(),
+                };
+                match shared.socket {
+                    Socket::Tcp(listener) => {
+                        spawn_local(door.keep(TcpListener::from_std(listener)?));
+                    }
+                    Socket::Unix(listener) => {
+                        spawn_local(door.keep(UnixListener::from_std(listener)?));
+                    }
+                }
+            }
+            drop(alive);
+            // A sender that is gone says the same.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            sleep(limits.drain_delay).await;
+            close.send_replace(true);
+            // What is still open then is cut.
+            let _ = timeout(limits.drain_timeout, ended.recv()).await;
+            Ok(())
+        })
+    }
+}
+
+fn http1(limits: Limits) -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout);
+    http1
+}
+
+/// A kind of socket that connections come in by.
+trait Accept: 'static {
+    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+
+    async fn next(&self) -> io::Result<Self::Io>;
+}
+
+impl Accept for TcpListener {
+    type Io = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Io> {
+        let (stream, _) = self.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Io = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Io> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Where connections come in that lead to a desk.
+struct Door<C> {
+    desk: Rc<Desk<C>>,
+    http1: http1::Builder,
+    places: Arc<Semaphore>,
+    closing: watch::Receiver<bool>,
+    alive: mpsc::Sender<Infallible>,
+}
+
+impl<C> Door<C> {
+    async fn keep<A, S, B>(self, listener: A)
+    where
+        A: Accept,
+        C: Fn(IpAddr) -> S + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+    {
+        let mut closing = self.closing.clone();
+        loop {
+            // why: the semaphore is never closed.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                _ = closing.wait_for(|closing| *closing) => return,
+                accepted = listener.next() => accepted,
+            };
+            match accepted {
+                Ok(io) => {
+                    spawn_local(self.converse(io, place));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the decision port cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn converse<I, S, B>(
+        &self,
+        io: I,
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + use<C, I, S, B>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
+        C: Fn(IpAddr) -> S + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
+    {
+        let (desk, http1) = (Rc::clone(&self.desk), self.http1.clone());
+        let (mut closing, alive) = (self.closing.clone(), self.alive.clone());
+        async move {
+            let service = service_fn(|request| desk.answer(request));
+            let mut connection = std::pin::pin!(http1.serve_connection(TokioIo::new(io), service));
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                _ = closing.wait_for(|closing| *closing) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a proxy's connection broke off");
+            }
+            drop((place, alive));
+        }
+    }
+}
