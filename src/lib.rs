@@ -103,6 +103,8 @@ pub mod token;
 pub mod key;
 pub mod route;
 
+#[cfg(feature = "edge")]
+pub mod assertion;
 pub mod limiter;
 pub mod repository;
 

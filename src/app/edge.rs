@@ -20,6 +20,7 @@ use super::stack::Parts;
 use super::{sink, store};
 use crate::admin::keyring::KeyringUnavailable;
 use crate::admin::{Health, HealthConfig, keyring, serve_health};
+use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
 use crate::crypto::PostQuantumEncryption;
@@ -166,6 +167,7 @@ impl Edge {
             Ending::spawn(|end| serve_health(probes, Arc::clone(&health), metrics, ended(end)));
 
         let keys = Keys::wait(config, &clock, &health).await?;
+        health.publish_keys(keys.signer.clone());
         let directory = Directory::new(
             config.directory.clone(),
             clock.clone(),
@@ -224,6 +226,7 @@ impl Edge {
             routes: Arc::clone(&routing.routes),
             decision_routes: Arc::clone(&routing.decision_routes),
             upstreams: Arc::clone(&routing.upstreams),
+            signer: keys.signer.clone(),
             client_address: ClientAddressRule::new(
                 config.server.trusted_proxies.clone(),
                 config.server.trusted_hops,
@@ -373,6 +376,7 @@ struct Keys {
     repository: Arc<dyn ApiKeyReader>,
     encryption: PostQuantumEncryption,
     tokens: Arc<ArcSwap<TokenKeys>>,
+    signer: Signer,
     passwords: Passwords,
     /// The stored keyring that was looked at last.
     seen: Arc<Mutex<Vec<u8>>>,
@@ -409,6 +413,7 @@ impl Keys {
         tell_version(&unlocked.encryption);
         Ok(Self {
             repository,
+            signer: Signer::of(&unlocked.encryption)?,
             encryption: unlocked.encryption,
             tokens: Arc::new(ArcSwap::from_pointee(unlocked.tokens)),
             passwords,
@@ -421,17 +426,17 @@ impl Keys {
         let collection = store::collection(config);
         let (encryption, tokens) = (self.encryption.clone(), Arc::clone(&self.tokens));
         let (repository, passwords) = (Arc::clone(&self.repository), self.passwords.clone());
-        let seen = Arc::clone(&self.seen);
+        let (seen, signer) = (Arc::clone(&self.seen), self.signer.clone());
         let load = move || -> futures_util::future::BoxFuture<'static, Loaded> {
             let (encryption, tokens) = (encryption.clone(), Arc::clone(&tokens));
             let (repository, passwords) = (Arc::clone(&repository), passwords.clone());
-            let seen = Arc::clone(&seen);
+            let (seen, signer) = (Arc::clone(&seen), signer.clone());
             let collection = collection.clone();
             Box::pin(async move {
                 let load = keyring::load_changed(&*repository, &collection, passwords, &seen);
                 match tokio::time::timeout(KEYRING_TIMEOUT, load).await {
                     Ok(Ok(Some(keyring))) => {
-                        take(&encryption, &tokens, &keyring);
+                        take(&encryption, &tokens, &signer, &keyring);
                         Loaded::Opened
                     }
                     Ok(Ok(None)) => Loaded::Unchanged,
@@ -463,6 +468,7 @@ impl Keys {
 fn take(
     encryption: &PostQuantumEncryption,
     tokens: &ArcSwap<TokenKeys>,
+    signer: &Signer,
     keyring: &crate::crypto::Keyring,
 ) {
     if let Err(error) = encryption.replace(keyring) {
@@ -471,6 +477,9 @@ fn take(
     }
     if let Some(keys) = token_keys(encryption) {
         tokens.store(Arc::new(keys));
+    }
+    if let Err(error) = signer.follow(encryption) {
+        tracing::error!(%error, "going on with the key that signed assertions before");
     }
     tell_version(encryption);
     tracing::info!(version = encryption.version(), "the keyring was reloaded");

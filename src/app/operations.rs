@@ -49,6 +49,8 @@ pub enum OpenError {
     Database(#[from] crate::database::NotReady),
     #[error("opening the usage database: {0}")]
     Ended(tokio::task::JoinError),
+    #[error("no key can be made that signs assertions: {0}")]
+    Signer(#[from] aws_lc_rs::error::KeyRejected),
     #[error("no Firestore is chosen: set GOOGLE_CLOUD_PROJECT_ID")]
     NoFirestore,
     #[cfg(feature = "firestore")]

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tower::ServiceBuilder;
 use tower_service::Service;
 
+use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::limiter::Limiter;
 use crate::middleware::{
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
     pub(super) upstreams: Arc<ArcSwap<Upstreams>>,
+    pub(super) signer: Signer,
     /// What of them also holds where somebody else forwards.
     pub(super) decision_routes: Arc<ArcSwap<RouteTable>>,
     pub(super) client_address: ClientAddressRule,
@@ -44,7 +46,11 @@ impl Parts {
     /// The service of one worker, before it is told whom a connection is with.
     pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
         // Sends it to its upstream: 502, 504, and 413 on the way.
-        let forward = proxy::forward(Arc::clone(&self.upstreams), self.clock.clone());
+        let forward = proxy::forward(
+            Arc::clone(&self.upstreams),
+            self.signer.clone(),
+            self.clock.clone(),
+        );
         self.around(forward, worker, &self.routes, self.client_address.clone())
     }
 

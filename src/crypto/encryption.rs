@@ -7,8 +7,12 @@ use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::KeyId;
-use super::envelope::{self, Envelope, EnvelopeDefect, SealError};
+use super::envelope::{self, Envelope, EnvelopeDefect, EnvelopeKey, SealError};
 use super::keyring::{Generation, Keyring, Keys};
+use crate::secret::Secret;
+
+/// Of a key of the keyring, under its name.
+pub type AssertionSeed = (KeyId, Secret<[u8; 32]>);
 
 /// Why an envelope did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,6 +134,17 @@ impl PostQuantumEncryption {
     /// The index and tag keys of every generation, oldest first, never none.
     pub fn generations(&self) -> Vec<Generation> {
         self.keys.load().generations.clone()
+    }
+
+    /// What the keys that sign assertions are made of: the primary key's, and
+    /// all others'.
+    pub fn assertion_seeds(&self) -> (AssertionSeed, Vec<AssertionSeed>) {
+        let keys = self.keys.load();
+        let seed = |key: &EnvelopeKey| (key.id, key.assertion_seed());
+        (
+            seed(keys.primary()),
+            keys.others().iter().map(seed).collect(),
+        )
     }
 
     /// The version of the keyring in use.

@@ -28,6 +28,8 @@ use crate::secret::Secret;
 
 /// The version that is written, and the only one that is read.
 const VERSION: u8 = 1;
+
+const ASSERTION_LABEL: &[u8] = b"cypheron-edge assertion 1";
 /// Version, suite and key id.
 const HEAD: usize = 2 + KeyId::LENGTH;
 
@@ -36,6 +38,20 @@ pub struct EnvelopeKey {
     pub id: KeyId,
     pub secret: SecretKey,
     pub authentication: Secret<[u8; 32]>,
+}
+
+impl EnvelopeKey {
+    /// What the key pair that signs assertions under this name is made of. It
+    /// follows from the authentication secret, so that every holder of the
+    /// keyring has the same, and tells nothing of it.
+    pub(super) fn assertion_seed(&self) -> Secret<[u8; 32]> {
+        let mut seed = Zeroizing::new([0; 32]);
+        #[expect(clippy::expect_used, reason = "one hash is never too long")]
+        Hkdf::<Sha256>::new(None, self.authentication.expose())
+            .expand(ASSERTION_LABEL, &mut *seed)
+            .expect("32 bytes are one hash");
+        Secret::new(*seed)
+    }
 }
 
 impl fmt::Debug for EnvelopeKey {

@@ -12,7 +12,7 @@ pub mod kem;
 mod key_id;
 pub mod keyring;
 
-pub use encryption::{OpenError, PostQuantumEncryption, ReplaceError};
+pub use encryption::{AssertionSeed, OpenError, PostQuantumEncryption, ReplaceError};
 pub use envelope::{EnvelopeDefect, SealError};
 pub use kem::Suite;
 pub use key_id::{InvalidKeyId, KeyId};

@@ -23,6 +23,7 @@ use super::pool::Sender;
 use super::request_body::RequestBody;
 use super::upstream::Upstreams;
 use super::{BoxError, Failure, ResponseBody};
+use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::problem;
@@ -37,9 +38,11 @@ pub type Forwarded<B> = Response<problem::Body<ResponseBody<B>>>;
 /// is among its extensions.
 ///
 /// To be called inside the worker's `LocalSet`. `upstreams` may be swapped
-/// while requests are served.
+/// while requests are served; `signer` signs for those
+/// that want assertions.
 pub fn forward<B>(
     upstreams: Arc<ArcSwap<Upstreams>>,
+    signer: Signer,
     clock: Clock,
 ) -> impl Service<
     Request<B>,
@@ -53,7 +56,7 @@ where
 {
     let forwarder = Rc::new(Forwarder {
         lanes: Lanes::new(upstreams),
-        heads: Heads::new(),
+        heads: Heads::new(signer),
         clock,
     });
     tower::service_fn(move |mut request: Request<B>| {

@@ -7,15 +7,17 @@ use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
 use super::key_fields::KeyFields;
 use super::text::Text;
-use super::upstream::{HostRule, Upstream};
+use super::upstream::{Assertion, HostRule, Upstream};
+use crate::assertion::{Claims, Signer, Validity};
 use crate::context::{RequestContext, RequestId};
 
 pub(super) const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
+pub(super) const X_EDGE_ASSERTION: HeaderName = HeaderName::from_static("x-edge-assertion");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What is set at most, so that a map grows once.
-const SET: usize = 11;
+const SET: usize = 12;
 
 /// Rewrites the heads of requests. One for each worker.
 #[derive(Debug)]
@@ -23,14 +25,16 @@ pub(super) struct Heads {
     scrubber: Scrubber,
     keys: KeyFields,
     text: Text,
+    signer: Signer,
 }
 
 impl Heads {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(signer: Signer) -> Self {
         Self {
             scrubber: Scrubber::default(),
             keys: KeyFields::new(),
             text: Text::default(),
+            signer,
         }
     }
 
@@ -63,6 +67,22 @@ impl Heads {
         }
         headers.insert(X_EDGE_ROUTE, context.route.name.header().clone());
         headers.insert(RequestId::FIELD, context.request_id.header().clone());
+        if let Some(assertion) = &upstream.assertion {
+            headers.insert(X_EDGE_ASSERTION, self.assert(assertion, context));
+        }
+    }
+
+    fn assert(&self, assertion: &Assertion, context: &RequestContext) -> HeaderValue {
+        let key = context.identity.key();
+        self.signer.sign(&Claims {
+            issuer: &assertion.issuer,
+            audience: &assertion.audience,
+            key_id: key.map(|key| key.id),
+            permissions: key.map_or(&[], |key| &key.permissions),
+            route: &context.route.name,
+            request_id: context.request_id.as_str(),
+            validity: Validity::from(context.received.wall),
+        })
     }
 
     /// What a trusted proxy said of the client's side stays; the peer is added.

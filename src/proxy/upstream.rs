@@ -31,6 +31,10 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// How many connections a worker keeps for the next request.
     pub max_idle: usize,
+    /// Whom an `X-Edge-Assertion` is meant for; none is sent when not set.
+    pub assertion: Option<String>,
+    /// Who an assertion says it is by.
+    pub assertion_issuer: String,
 }
 
 impl Default for UpstreamConfig {
@@ -42,6 +46,8 @@ impl Default for UpstreamConfig {
             response_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_secs(4),
             max_idle: 128,
+            assertion: None,
+            assertion_issuer: "cypheron-edge".to_owned(),
         }
     }
 }
@@ -70,6 +76,15 @@ impl UpstreamConfig {
             let problem = "write `preserve`, `target`, or the name of a host";
             invalid("host", format!("`{}` is no host: {problem}", self.host));
         }
+        let nobody = |text: &str| text.is_empty() || text.len() > 256;
+        if self.assertion.as_deref().is_some_and(nobody) {
+            let problem = "write whom assertions are meant for, in 1 to 256 bytes";
+            invalid("assertion", problem.into());
+        }
+        if nobody(&self.assertion_issuer) {
+            let problem = "write who assertions are by, in 1 to 256 bytes";
+            invalid("assertion_issuer", problem.into());
+        }
         let target = target(&self.target).map_err(|problem| invalid("target", problem));
         if found.len() > before {
             return None;
@@ -84,6 +99,10 @@ impl UpstreamConfig {
             response_timeout: self.response_timeout,
             idle_timeout: self.idle_timeout,
             max_idle: self.max_idle,
+            assertion: self.assertion.as_deref().map(|audience| Assertion {
+                audience: audience.into(),
+                issuer: self.assertion_issuer.as_str().into(),
+            }),
         })
     }
 
@@ -155,6 +174,14 @@ pub(super) struct Upstream {
     pub(super) response_timeout: Duration,
     pub(super) idle_timeout: Duration,
     pub(super) max_idle: usize,
+    pub(super) assertion: Option<Assertion>,
+}
+
+/// How the edge vouches for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Assertion {
+    pub(super) audience: Box<str>,
+    pub(super) issuer: Box<str>,
 }
 
 /// Which `Host` an upstream is sent.

@@ -235,7 +235,7 @@ fn every_problem_of_every_upstream_and_route_is_named_by_it() {
     );
     for start in [
         "upstreams.app.target: ",
-        "upstreams.app.timeout: unknown; `routes.*.timeout` is a key, the keys here are connect_timeout, ",
+        "upstreams.app.timeout: unknown; `routes.*.timeout` is a key, the keys here are assertion, ",
         "routes.orders.paht: unknown; did you mean `path`?",
         "routes.orders.permission: ",
         "routes[1].body_limit: ",

@@ -8,6 +8,7 @@
     reason = "a test that cannot set itself up fails here, and measures real time"
 )]
 
+mod assertion;
 mod bad_input;
 mod client;
 mod counters;

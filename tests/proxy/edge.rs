@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use cypheron_edge::assertion::{Signer, SigningKey};
 use cypheron_edge::clock::{Clock, Tick, Timestamp};
 use cypheron_edge::context::{Identity, RequestContext};
+use cypheron_edge::crypto::KeyId;
 use cypheron_edge::directory::Entry;
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::proxy::{ClientAddressRule, IngressLayer, UpstreamConfig, Upstreams, forward};
 use cypheron_edge::route::{RouteConfig, RouteTable};
+use cypheron_edge::secret::Secret;
 use cypheron_edge::server::{self, Connection, Running, Server};
 use cypheron_edge::token::{KeyHash, TokenDigest};
 use cypheron_edge::usage::refusals::Refusals;
@@ -48,6 +51,14 @@ pub(crate) fn compiled(toml: &str) -> (RouteTable, Upstreams) {
         RouteTable::from_config(&settings.routes).unwrap(),
         Upstreams::from_config(&settings.upstreams).unwrap(),
     )
+}
+
+fn signer() -> Signer {
+    let key = SigningKey {
+        name: KeyId::from_bytes([1; 16]),
+        seed: Secret::new([2; 32]),
+    };
+    Signer::new(&key, &[]).unwrap()
 }
 
 impl Edge {
@@ -94,7 +105,7 @@ impl Edge {
                         }
                         request
                     })
-                    .service(forward(Arc::clone(&for_upstreams), clock));
+                    .service(forward(Arc::clone(&for_upstreams), signer(), clock));
                 move |connection: Connection| stack.for_peer(connection.peer.ip())
             })
             .unwrap();

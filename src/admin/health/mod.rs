@@ -9,10 +9,12 @@ pub use server::serve_health;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use http::StatusCode;
 use serde_json::json;
+
+use crate::assertion::Signer;
 
 type Check = Box<dyn Fn() -> bool + Send + Sync>;
 
@@ -23,6 +25,7 @@ pub struct Health {
     keyring_open: AtomicBool,
     draining: AtomicBool,
     parts: RwLock<Vec<(&'static str, Check)>>,
+    signer: OnceLock<Signer>,
 }
 
 impl Health {
@@ -46,6 +49,17 @@ impl Health {
     pub fn add_part(&self, name: &'static str, works: impl Fn() -> bool + Send + Sync + 'static) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         parts.push((name, Box::new(works)));
+    }
+
+    /// Publishes what verifies assertions, from now on.
+    pub fn publish_keys(&self, signer: Signer) {
+        // The first one stays: it follows the keyring by itself.
+        let _ = self.signer.set(signer);
+    }
+
+    /// The answer to `/.well-known/jwks.json`; `None` before the keyring is open.
+    pub fn published_keys(&self) -> Option<Arc<str>> {
+        self.signer.get().map(Signer::published)
     }
 
     pub fn keyring_opened(&self) {
@@ -85,8 +99,6 @@ impl fmt::Debug for Health {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -33,7 +33,10 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// After a failure to accept, most likely for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers `/healthz`, `/readyz` and `/metrics` until `shutdown` is ready.
+/// Where the keys are that verify assertions (RFC 8615 has the directory).
+const KEYS: &str = "/.well-known/jwks.json";
+
+/// Answers `/healthz`, `/readyz`, `/metrics` and [`KEYS`] until `shutdown` is ready.
 pub async fn serve_health(
     listener: TcpListener,
     health: Arc<Health>,
@@ -97,7 +100,10 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Re
     // The version that Prometheus's text format calls itself.
     const PROMETHEUS: HeaderValue =
         HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    let known = matches!(path, "/healthz" | "/readyz" | "/metrics");
+    const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json");
+    // A key is added long before it signs.
+    const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=300");
+    let known = matches!(path, "/healthz" | "/readyz" | "/metrics" | KEYS);
     if known && method != Method::GET && method != Method::HEAD {
         let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET and HEAD only\n");
         let allowed = HeaderValue::from_static("GET, HEAD");
@@ -110,6 +116,14 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Re
             let (status, body) = health.readiness();
             response(status, JSON, body)
         }
+        KEYS => match health.published_keys() {
+            Some(keys) => {
+                let mut published = response(StatusCode::OK, JWK_SET, &*keys);
+                published.headers_mut().insert(CACHE_CONTROL, KEPT);
+                published
+            }
+            None => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "no keyring yet\n"),
+        },
         "/metrics" => response(StatusCode::OK, PROMETHEUS, metrics.render()),
         _ => response(StatusCode::NOT_FOUND, TEXT, "no such page\n"),
     }

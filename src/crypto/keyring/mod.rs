@@ -112,6 +112,10 @@ impl Keys {
         &self.primary
     }
 
+    pub(super) fn others(&self) -> &[EnvelopeKey] {
+        &self.others
+    }
+
     pub(super) fn find(&self, id: KeyId) -> Option<&EnvelopeKey> {
         std::iter::once(&self.primary)
             .chain(&self.others)
