@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::permission::Permission;
 
 /// Long enough for clocks that differ, too short to be of use to a thief.
-pub const LIFETIME: Duration = Duration::from_secs(60);
+pub const LIFETIME: Duration = Duration::from_mins(1);
 
 /// Said of one request.
 #[derive(Clone, Copy, Debug, Serialize)]
