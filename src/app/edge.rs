@@ -58,6 +58,7 @@ pub(super) struct Edge {
     decisions: Option<decision::Running>,
     health: Arc<Health>,
     routing: Routing,
+    clock: Clock,
     shipper: Ending<bool>,
     probes: Ending<()>,
     // Given back last: until then the directory is ours.
@@ -148,6 +149,7 @@ impl Edge {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
         let decision_routes = decision_routes(config)?;
         let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
+        upstreams.look_after(&clock);
         let routing = Routing {
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             decision_routes: Arc::new(ArcSwap::from_pointee(decision_routes)),
@@ -221,6 +223,7 @@ impl Edge {
         health.add_part("key_store", move || !store.is_store_failing());
         health.add_part("key_store_feed", move || feed.is_connected());
         health.add_part("usage_sink", move || !sink_state.is_failing());
+        let edge_clock = clock.clone();
         let parts = Parts {
             clock,
             routes: Arc::clone(&routing.routes),
@@ -269,6 +272,7 @@ impl Edge {
             probes,
             health,
             routing,
+            clock: edge_clock,
             _data: data,
         })
     }
@@ -278,7 +282,9 @@ impl Edge {
     pub(super) fn reload(&self, config: &Config) -> Result<(), Problems> {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
         let decision_routes = decision_routes(config)?;
-        let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
+        let known = self.routing.upstreams.load();
+        let upstreams = known.followed_by(&config.upstreams).map_err(Problems)?;
+        upstreams.look_after(&self.clock);
         // Upstreams first: no route leads to one that is not there yet.
         self.routing.upstreams.store(Arc::new(upstreams));
         self.routing.routes.store(Arc::new(routes));

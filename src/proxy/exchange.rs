@@ -9,15 +9,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::pool::{Lane, Sender};
+use super::lanes::Group;
+use super::pool::{Engaged, Lane, Sender};
 use super::request_body::{Broken, RequestBody, Upload};
+use super::upstream::{HostRule, Set};
 use super::{BoxError, Failure, ResponseBody};
 
 /// What hyper says of a request that it was given.
@@ -28,7 +32,11 @@ type Send<B, F> = fn(&mut Sender<B>, Request<RequestBody<B>>) -> F;
 
 /// Which way a request goes, and until when.
 pub(super) struct Way<B> {
-    pub(super) lane: Rc<Lane<B>>,
+    pub(super) lane: Engaged<B>,
+    /// Its target has as many requests as it may have: this one waits.
+    pub(super) waits: bool,
+    /// Targets that could not be reached.
+    pub(super) tried: Set,
     /// `None` for a request without a body.
     pub(super) upload: Option<Rc<Upload>>,
     /// When the route's time is over.
@@ -39,8 +47,73 @@ impl<B> Way<B> {
     /// Until when an answer is waited for: the upstream's response timeout,
     /// counted from when a byte last moved.
     fn patience_from(&self, moved: Instant) -> Instant {
-        let until = moved + self.lane.upstream.response_timeout;
+        let until = moved + self.lane.upstream.config.response_timeout;
         self.deadline.map_or(until, |deadline| until.min(deadline))
+    }
+
+    /// Whose patience ran out.
+    fn timed_out(&self) -> Failure {
+        match self.deadline {
+            Some(deadline) if deadline <= Instant::now() => Failure::RouteTimeout,
+            _ => Failure::ResponseTimeout,
+        }
+    }
+
+    /// Goes on to another target that may be asked in the place of one that
+    /// could not be reached.
+    fn turn_to_another(&mut self) -> bool {
+        let tried = self.tried.with(self.lane.place);
+        let another = |group: Rc<Group<B>>| group.another(tried);
+        let Some(lane) = self.lane.group.upgrade().and_then(another) else {
+            return false;
+        };
+        self.lane.counters.retries.increment(1);
+        self.tried = tried;
+        self.lane.move_to(lane);
+        true
+    }
+}
+
+/// How a request comes to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// It may have one, and there is none.
+    Anew,
+    /// It has to wait until it may, and takes one that is left to it then.
+    WhenFree,
+}
+
+/// A connection, what it may be used by, and whether it was kept.
+struct Opened<B> {
+    sender: Sender<B>,
+    kept: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<B> Lane<B>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    async fn open(&self, opening: Opening) -> Result<Opened<B>, Failure> {
+        let mut permit = None;
+        if opening == Opening::WhenFree {
+            permit = self.upstream.wait_for(self.target()).await?;
+        }
+        let left = match opening {
+            Opening::WhenFree => self.pool.take(),
+            Opening::Anew => None,
+        };
+        let kept = left.is_some();
+        let sender = match left {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        Ok(Opened {
+            sender,
+            kept,
+            permit,
+        })
     }
 }
 
@@ -48,7 +121,7 @@ pin_project! {
     /// Sends a request on a kept connection, or on a new one when there is
     /// none, and waits for the head of the answer. A kept connection that the
     /// upstream closed before it took a byte of the request costs only that
-    /// one attempt.
+    /// one attempt; a target that cannot be reached has the next one asked.
     pub(super) struct Exchange<B, F> {
         way: Option<Way<B>>,
         #[pin]
@@ -65,7 +138,7 @@ pin_project! {
         },
         /// Rare, so it may allocate.
         Connecting {
-            connecting: Pin<Box<dyn Future<Output = Result<Sender<B>, Failure>>>>,
+            connecting: Pin<Box<dyn Future<Output = Result<Opened<B>, Failure>>>>,
             request: Option<Box<Request<RequestBody<B>>>>,
         },
         Sent {
@@ -99,9 +172,13 @@ where
                 };
             }
         };
-        let stage = match way.lane.pool.take() {
-            Some(sender) => Stage::sent(sender, true, request, send, &way),
-            None => Stage::connecting(Box::new(request), &way),
+        let stage = if way.waits {
+            Stage::opening(Opening::WhenFree, Box::new(request), &way)
+        } else {
+            match way.lane.pool.take() {
+                Some(sender) => Stage::sent(sender, true, request, send, &way),
+                None => Stage::opening(Opening::Anew, Box::new(request), &way),
+            }
         };
         Self {
             way: Some(way),
@@ -131,15 +208,15 @@ where
         }
     }
 
-    fn connecting(request: Box<Request<RequestBody<B>>>, way: &Way<B>) -> Self {
-        let (lane, deadline) = (Rc::clone(&way.lane), way.deadline);
+    fn opening(opening: Opening, request: Box<Request<RequestBody<B>>>, way: &Way<B>) -> Self {
+        let (lane, deadline) = (Rc::clone(way.lane.lane()), way.deadline);
         Self::Connecting {
             connecting: Box::pin(async move {
                 match deadline {
-                    None => lane.connect().await,
-                    Some(deadline) => timeout_at(deadline, lane.connect())
+                    None => lane.open(opening).await,
+                    Some(deadline) => timeout_at(deadline, lane.open(opening))
                         .await
-                        .map_err(|_| Failure::ConnectTimeout)?,
+                        .map_err(|_| Failure::RouteTimeout)?,
                 }
             }),
             request: Some(request),
@@ -158,7 +235,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let result = loop {
-            let Some(way) = this.way.as_ref() else {
+            let Some(way) = this.way.as_mut() else {
                 break Err(Failure::NoUpstream);
             };
             let next = match this.stage.as_mut().project() {
@@ -169,13 +246,31 @@ where
                     connecting,
                     request,
                 } => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(sender) => {
+                    Ok(opened) => {
                         let Some(request) = request.take() else {
                             return Poll::Pending;
                         };
-                        Stage::sent(sender, false, *request, *this.send, way)
+                        if opened.permit.is_some() {
+                            way.lane.permits.put_connection(opened.permit);
+                        }
+                        Stage::sent(opened.sender, opened.kept, *request, *this.send, way)
                     }
-                    Err(failure) => break Err(failure),
+                    Err(failure) => {
+                        if !failure.is_unreached() {
+                            break Err(failure);
+                        }
+                        let Some(mut request) = request.take() else {
+                            return Poll::Pending;
+                        };
+                        let unreached = Rc::clone(way.lane.lane());
+                        if !way.turn_to_another() {
+                            break Err(failure);
+                        }
+                        unreached.target_failed();
+                        unreached.counters.count(failure.of_upstream());
+                        tell_host(&mut request, &way.lane);
+                        Stage::opening(Opening::WhenFree, request, way)
+                    }
                 },
                 StageProjected::Sent {
                     sender,
@@ -186,11 +281,11 @@ where
                     Poll::Ready(Ok(response)) => break Ok((response, sender.take())),
                     Poll::Ready(Err(error)) => match unanswered(error, way, *kept) {
                         Unanswered::Failed(failure) => break Err(failure),
-                        Unanswered::Unsent(request) => Stage::connecting(request, way),
+                        Unanswered::Unsent(request) => Stage::opening(Opening::Anew, request, way),
                     },
                     Poll::Pending => {
                         ready!(run_out(patience, way, cx));
-                        break Err(Failure::ResponseTimeout);
+                        break Err(way.timed_out());
                     }
                 },
             };
@@ -215,8 +310,13 @@ where
         }
         checked => checked,
     };
-    let (response, sender) =
-        checked.inspect_err(|failure| way.lane.counters.count(failure.of_upstream()))?;
+    let (response, sender) = checked.inspect_err(|failure| {
+        way.lane.counters.count(failure.of_upstream());
+        if failure.is_of_target() {
+            way.lane.target_failed();
+        }
+    })?;
+    way.lane.upstream.target_answered(way.lane.place);
     Ok(response.map(|body| ResponseBody::new(body, way.lane, sender, way.deadline)))
 }
 
@@ -230,6 +330,14 @@ fn run_out<B>(mut patience: Pin<&mut Sleep>, way: &Way<B>, cx: &mut Context<'_>)
             Some(later) if later > patience.deadline() => patience.as_mut().reset(later),
             _ => return Poll::Ready(()),
         }
+    }
+}
+
+/// Where the `Host` means the target, it is another one now.
+fn tell_host<B>(request: &mut Request<RequestBody<B>>, lane: &Lane<B>) {
+    if lane.upstream.host == HostRule::Target {
+        let authority = lane.target().authority.clone();
+        request.headers_mut().insert(HOST, authority);
     }
 }
 

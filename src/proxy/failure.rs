@@ -1,6 +1,6 @@
 //! What can go wrong with an admitted request, and what its client is told.
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use super::BoxError;
 use crate::context::{RequestContext, UpstreamFailure};
@@ -18,6 +18,15 @@ const UPSTREAM_TIMEOUT: Kind = Kind {
     slug: "upstream-timeout",
     title: "The service behind this proxy took too long",
 };
+
+const UPSTREAM_BUSY: Kind = Kind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "upstream-busy",
+    title: "The service behind this proxy has as many requests as it may have",
+};
+
+/// Where the upstream is busy: for how long nobody knows.
+const RETRY_AFTER_BUSY: HeaderValue = HeaderValue::from_static("1");
 
 const BODY_BROKEN: Kind = Kind {
     status: StatusCode::BAD_REQUEST,
@@ -38,8 +47,12 @@ pub enum Failure {
     BrokeOff(BoxError),
     #[error("the upstream switches protocols without being asked to")]
     SwitchedProtocols,
-    #[error("no answer within the upstream's response timeout or the route's timeout")]
+    #[error("no answer within the upstream's response timeout")]
     ResponseTimeout,
+    #[error("no answer within the route's timeout")]
+    RouteTimeout,
+    #[error("the upstream has as many requests as it may have (`max_requests`, `max_connections`)")]
+    Busy,
     #[error("the request body is larger than the route allows")]
     BodyTooLarge,
     #[error("the request body broke off or is malformed")]
@@ -50,18 +63,33 @@ impl Failure {
     /// Of the upstream; `None` when it is the client's.
     pub const fn of_upstream(&self) -> Option<UpstreamFailure> {
         match self {
-            Self::NoUpstream | Self::Connect(_) | Self::BrokeOff(_) | Self::SwitchedProtocols => {
-                Some(UpstreamFailure::Failed)
+            Self::NoUpstream
+            | Self::Connect(_)
+            | Self::BrokeOff(_)
+            | Self::SwitchedProtocols
+            | Self::Busy => Some(UpstreamFailure::Failed),
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
+                Some(UpstreamFailure::TimedOut)
             }
-            Self::ConnectTimeout | Self::ResponseTimeout => Some(UpstreamFailure::TimedOut),
             Self::BodyTooLarge | Self::BodyBroken => None,
         }
+    }
+
+    /// There was no connection, so nothing was sent.
+    pub(super) const fn is_unreached(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout)
+    }
+
+    /// A target that does this again and again is left alone for a while.
+    pub(super) const fn is_of_target(&self) -> bool {
+        self.is_unreached() || matches!(self, Self::BrokeOff(_) | Self::ResponseTimeout)
     }
 
     const fn kind(&self) -> Kind {
         match self {
             Self::BodyTooLarge => Refusal::BodyTooLarge.kind(),
             Self::BodyBroken => BODY_BROKEN,
+            Self::Busy => UPSTREAM_BUSY,
             upstream => match upstream.of_upstream() {
                 Some(UpstreamFailure::TimedOut) => UPSTREAM_TIMEOUT,
                 _ => UPSTREAM_FAILED,
@@ -80,6 +108,10 @@ impl Failure {
             request_id: context.map(|context| context.request_id.as_str()),
         };
         let mut response = problem.response();
+        if matches!(self, Self::Busy) {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_BUSY);
+        }
         if let Some(failure) = self.of_upstream() {
             response.extensions_mut().insert(failure);
         }

@@ -21,7 +21,7 @@ use super::head::Heads;
 use super::lanes::Lanes;
 use super::pool::Sender;
 use super::request_body::RequestBody;
-use super::upstream::Upstreams;
+use super::upstream::{Set, Upstreams};
 use super::{BoxError, Failure, ResponseBody};
 use crate::assertion::Signer;
 use crate::clock::Clock;
@@ -55,7 +55,7 @@ where
     B::Error: Into<BoxError>,
 {
     let forwarder = Rc::new(Forwarder {
-        lanes: Lanes::new(upstreams),
+        lanes: Lanes::new(upstreams, clock.clone()),
         heads: Heads::new(signer),
         clock,
     });
@@ -90,19 +90,24 @@ where
     ) -> Result<(Way<B>, Request<RequestBody<B>>), Failure> {
         let context = context.ok_or(Failure::NoUpstream)?;
         let route = &*context.route;
-        let lane = self.lanes.to(&route.upstream).ok_or(Failure::NoUpstream)?;
+        let (lane, waits) = self.lanes.engage(&route.upstream)?;
         let deadline = route.timeout.map(|timeout| {
             let passed = self.clock.tick().since(context.received.tick);
             Instant::now() + timeout.saturating_sub(passed)
         });
-        self.heads
-            .rewrite(request.headers_mut(), context, &lane.upstream);
+        self.heads.rewrite(
+            request.headers_mut(),
+            context,
+            &lane.upstream, lane.target(),
+        );
         *request.version_mut() = Version::HTTP_11;
         let mut request = request.map(|body| RequestBody::new(body, route.body_limit));
         announce_body(&mut request);
         let upload = request.body().upload();
         let way = Way {
             lane,
+            waits,
+            tried: Set::EMPTY,
             upload,
             deadline,
         };

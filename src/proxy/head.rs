@@ -7,7 +7,7 @@ use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
 use super::key_fields::KeyFields;
 use super::text::Text;
-use super::upstream::{Assertion, HostRule, Upstream};
+use super::upstream::{Assertion, HostRule, Target, Upstream};
 use crate::assertion::{Claims, Signer, Validity};
 use crate::context::{RequestContext, RequestId};
 
@@ -44,6 +44,7 @@ impl Heads {
         headers: &mut HeaderMap,
         context: &RequestContext,
         upstream: &Upstream,
+        target: &Target,
     ) {
         headers.reserve(SET);
         let trusted = context.peer.is_some_and(|peer| peer.trusted);
@@ -56,7 +57,7 @@ impl Heads {
         match &upstream.host {
             HostRule::Preserve if headers.contains_key(HOST) => {}
             HostRule::Preserve | HostRule::Target => {
-                headers.insert(HOST, upstream.authority.clone());
+                headers.insert(HOST, target.authority.clone());
             }
             HostRule::Name(name) => {
                 headers.insert(HOST, name.clone());

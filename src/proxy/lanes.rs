@@ -10,20 +10,33 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use http_body::Body;
 
-use super::BoxError;
-use super::pool::Lane;
-use super::upstream::Upstreams;
+use super::pool::{Counters, Engaged, Lane};
+use super::upstream::{Picker, RetryBudget, Set, Upstream, Upstreams, candidates};
+use super::{BoxError, Failure};
+use crate::clock::Clock;
 
 /// A worker's lanes, by the name of the upstream. They follow the upstreams
-/// when those are swapped; the lane of an unchanged one keeps its connections.
+/// when those are swapped; those of an unchanged one keep their connections.
 pub(super) struct Lanes<B> {
     source: Arc<ArcSwap<Upstreams>>,
+    clock: Clock,
     current: RefCell<Current<B>>,
 }
 
 struct Current<B> {
     upstreams: Arc<Upstreams>,
-    lanes: HashMap<Box<str>, Rc<Lane<B>>, RandomState>,
+    groups: Groups<B>,
+}
+
+type Groups<B> = HashMap<Box<str>, Rc<Group<B>>, RandomState>;
+
+/// The lanes to all targets of one upstream.
+pub(super) struct Group<B> {
+    pub(super) upstream: Arc<Upstream>,
+    lanes: Box<[Rc<Lane<B>>]>,
+    picker: Picker,
+    budget: RetryBudget,
+    clock: Clock,
 }
 
 impl<B> Lanes<B>
@@ -31,30 +44,70 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(source: Arc<ArcSwap<Upstreams>>) -> Self {
+    pub(super) fn new(source: Arc<ArcSwap<Upstreams>>, clock: Clock) -> Self {
         let upstreams = source.load_full();
-        let lanes = opened(&upstreams, &HashMap::default());
+        let groups = opened(&upstreams, &HashMap::default(), &clock);
         Self {
             source,
-            current: RefCell::new(Current { upstreams, lanes }),
+            clock,
+            current: RefCell::new(Current { upstreams, groups }),
         }
     }
 
-    pub(super) fn to(&self, upstream: &str) -> Option<Rc<Lane<B>>> {
+    /// The lane that the next request to an upstream takes, and whether it is
+    /// to wait there for a connection.
+    pub(super) fn engage(&self, upstream: &str) -> Result<(Engaged<B>, bool), Failure> {
         let upstreams = self.source.load();
         let current = &mut *self.current.borrow_mut();
         if !Arc::ptr_eq(&upstreams, &current.upstreams) {
-            current.lanes = opened(&upstreams, &current.lanes);
+            current.groups = opened(&upstreams, &current.groups, &self.clock);
             current.upstreams = Arc::clone(&upstreams);
         }
-        current.lanes.get(upstream).cloned()
+        let group = current.groups.get(upstream).ok_or(Failure::NoUpstream)?;
+        let mut permits = group.upstream.admit()?;
+        let lane = group.first();
+        let waits = !permits.take_connection(lane.target());
+        Ok((Engaged::new(lane, permits), waits))
     }
 }
 
-fn opened<B>(
-    upstreams: &Upstreams,
-    before: &HashMap<Box<str>, Rc<Lane<B>>, RandomState>,
-) -> HashMap<Box<str>, Rc<Lane<B>>, RandomState>
+impl<B> Group<B> {
+    fn first(&self) -> Rc<Lane<B>> {
+        if let [only] = &*self.lanes {
+            return Rc::clone(only);
+        }
+        self.budget.deposit();
+        self.pick(Set::EMPTY)
+            .unwrap_or_else(|| Rc::clone(&self.lanes[0]))
+    }
+
+    /// A target for a request that none of `tried` took a byte of, when there
+    /// is one more and the budget allows it.
+    pub(super) fn another(&self, tried: Set) -> Option<Rc<Lane<B>>> {
+        let lane = self.pick(tried)?;
+        self.budget.withdraw(self.clock.tick()).then_some(lane)
+    }
+
+    fn pick(&self, tried: Set) -> Option<Rc<Lane<B>>> {
+        let all = Set::of(0..self.lanes.len());
+        let open = self.upstream.open_targets(self.clock.tick());
+        let among = candidates(all, open, tried)?;
+        let place = self.picker.pick(among, |place| self.lanes[place].pending());
+        Some(Rc::clone(&self.lanes[place]))
+    }
+}
+
+impl<B> Lane<B> {
+    /// Its target did not answer a request, or not to its end.
+    pub(super) fn target_failed(&self) {
+        if let Some(group) = self.group.upgrade() {
+            let now = group.clock.tick();
+            self.upstream.target_failed(self.place, now);
+        }
+    }
+}
+
+fn opened<B>(upstreams: &Upstreams, before: &Groups<B>, clock: &Clock) -> Groups<B>
 where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
@@ -62,10 +115,40 @@ where
     upstreams
         .iter()
         .map(|(name, upstream)| {
-            let unchanged = before.get(name).filter(|lane| lane.upstream == *upstream);
-            let opened = || Rc::new(Lane::new(name, Arc::clone(upstream)));
-            let lane = unchanged.map_or_else(opened, Rc::clone);
-            (name.into(), lane)
+            let unchanged = before
+                .get(name)
+                .filter(|group| Arc::ptr_eq(&group.upstream, upstream));
+            let group = unchanged.map_or_else(|| group(upstream, clock), Rc::clone);
+            (name.into(), group)
         })
         .collect()
+}
+
+fn group<B>(upstream: &Arc<Upstream>, clock: &Clock) -> Rc<Group<B>>
+where
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let counters = Rc::new(Counters::of(&upstream.name));
+    // why: workers that begin elsewhere do not all ask the same target first;
+    // without chance they do, which is no harm.
+    let seed = getrandom::u64().unwrap_or_default();
+    Rc::new_cyclic(|group| {
+        let lane = |place| {
+            let lane = Lane::new(
+                Arc::clone(upstream),
+                place,
+                Rc::clone(&counters),
+                group.clone(),
+            );
+            Rc::new(lane)
+        };
+        Group {
+            upstream: Arc::clone(upstream),
+            lanes: (0..upstream.targets.len()).map(lane).collect(),
+            picker: Picker::new(upstream.config.balance, seed),
+            budget: RetryBudget::new(upstream.config.retry_percent, clock.tick()),
+            clock: clock.clone(),
+        }
+    })
 }

@@ -1,18 +1,19 @@
-//! The connections of one worker to one upstream.
+//! The connections of one worker to one target.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::ops::Deref;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http_body::Body;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use metrics::{Counter, counter};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::lanes::Group;
 use super::request_body::RequestBody;
-use super::upstream::Upstream;
+use super::upstream::{Permits, Target, Upstream};
 use super::{BoxError, Failure};
 use crate::context::UpstreamFailure;
 use crate::telemetry::metric::{UPSTREAM_CONNECTIONS, UPSTREAM_FAILURES, UPSTREAM_RETRIES};
@@ -23,7 +24,7 @@ const READ_BUFFER: usize = 64 * 1024;
 /// A connection that is free for one request.
 pub(super) type Sender<B> = SendRequest<RequestBody<B>>;
 
-/// The connections to one upstream that wait for a request. The one used last
+/// The connections to one target that wait for a request. The one used last
 /// is used first, so that those that are not needed grow old.
 pub(super) struct Pool<B> {
     /// Oldest first.
@@ -57,16 +58,71 @@ impl<B> Pool<B> {
     fn drop_expired(&self, upstream: &Upstream) {
         let now = Instant::now();
         let idle = &mut *self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed() && now < idle.since + upstream.idle_timeout);
+        idle.retain(|idle| {
+            !idle.sender.is_closed() && now < idle.since + upstream.config.idle_timeout
+        });
     }
 }
 
-/// One upstream, and this worker's connections to it.
+/// One target of an upstream, and this worker's connections to it.
 pub(super) struct Lane<B> {
     pub(super) upstream: Arc<Upstream>,
+    /// Which of its targets.
+    pub(super) place: usize,
     pub(super) pool: Pool<B>,
-    pub(super) counters: Counters,
+    pub(super) counters: Rc<Counters>,
+    /// With the lanes to the other targets.
+    pub(super) group: Weak<Group<B>>,
+    /// How many requests it has now.
+    pending: Cell<usize>,
     http1: Builder,
+}
+
+/// A lane that has one request more, until this is dropped.
+pub(super) struct Engaged<B> {
+    lane: Rc<Lane<B>>,
+    pub(super) permits: Permits,
+}
+
+impl<B> Engaged<B> {
+    pub(super) fn new(lane: Rc<Lane<B>>, permits: Permits) -> Self {
+        lane.pending.set(lane.pending.get() + 1);
+        Self { lane, permits }
+    }
+
+    pub(super) const fn lane(&self) -> &Rc<Lane<B>> {
+        &self.lane
+    }
+
+    /// Goes to another target.
+    pub(super) fn move_to(&mut self, lane: Rc<Lane<B>>) {
+        let permits = std::mem::take(&mut self.permits);
+        *self = Self::new(lane, permits);
+    }
+}
+
+impl<B> Drop for Engaged<B> {
+    fn drop(&mut self) {
+        self.lane.pending.set(self.lane.pending.get() - 1);
+    }
+}
+
+impl<B> Deref for Engaged<B> {
+    type Target = Lane<B>;
+
+    fn deref(&self) -> &Lane<B> {
+        &self.lane
+    }
+}
+
+impl<B> Lane<B> {
+    pub(super) fn target(&self) -> &Target {
+        &self.upstream.targets[self.place]
+    }
+
+    pub(super) const fn pending(&self) -> usize {
+        self.pending.get()
+    }
 }
 
 /// What operators see of one upstream.
@@ -78,7 +134,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    fn of(upstream: &str) -> Self {
+    pub(super) fn of(upstream: &str) -> Self {
         let failures = |failure| counter!(UPSTREAM_FAILURES, "upstream" => upstream.to_owned(), "failure" => failure);
         Self {
             connections: counter!(UPSTREAM_CONNECTIONS, "upstream" => upstream.to_owned()),
@@ -103,28 +159,30 @@ where
     B: Body<Data = bytes::Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(name: &str, upstream: Arc<Upstream>) -> Self {
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        place: usize,
+        counters: Rc<Counters>,
+        group: Weak<Group<B>>,
+    ) -> Self {
         let mut http1 = Builder::new();
         // One copy of a small body is cheaper than gathering it.
         http1.writev(false);
         http1.max_buf_size(READ_BUFFER);
         Self {
             upstream,
+            place,
             pool: Pool::default(),
-            counters: Counters::of(name),
+            counters,
+            group,
+            pending: Cell::new(0),
             http1,
         }
     }
 
     /// A new connection.
     pub(super) async fn connect(&self) -> Result<Sender<B>, Failure> {
-        let upstream = &*self.upstream;
-        let target = (&*upstream.name, upstream.port);
-        let stream = timeout(upstream.connect_timeout, TcpStream::connect(target))
-            .await
-            .map_err(|_| Failure::ConnectTimeout)?
-            .map_err(Failure::Connect)?;
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
+        let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
         let (sender, connection) = self
             .http1
@@ -157,7 +215,7 @@ where
 
     fn keep(self: &Rc<Self>, sender: Sender<B>) {
         let idle = &mut *self.pool.idle.borrow_mut();
-        if idle.len() < self.upstream.max_idle {
+        if idle.len() < self.upstream.config.max_idle {
             let since = Instant::now();
             idle.push(Idle { sender, since });
             if !self.pool.reaping.replace(true) {
@@ -169,7 +227,7 @@ where
     /// Drops connections that nobody needed for long, as long as there are any.
     fn reap(self: &Rc<Self>) {
         let lane = Rc::downgrade(self);
-        let interval = self.upstream.idle_timeout;
+        let interval = self.upstream.config.idle_timeout;
         tokio::task::spawn_local(async move {
             loop {
                 sleep(interval).await;

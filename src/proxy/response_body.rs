@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -14,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BoxError;
 use super::fields::scrub_response_trailers;
-use super::pool::{Lane, Sender};
+use super::pool::{Engaged, Sender};
 use crate::context::{RequestContext, RequestId, UpstreamFailure};
 use crate::route::Route;
 
@@ -22,7 +21,7 @@ use crate::route::Route;
 /// before that, it closes the connection.
 pub struct ResponseBody<B> {
     inner: Incoming,
-    connection: Option<(Rc<Lane<B>>, Sender<B>)>,
+    connection: Option<(Engaged<B>, Sender<B>)>,
     /// When the route's time is over.
     deadline: Option<Pin<Box<Sleep>>>,
     /// Which request it answers, for the log.
@@ -36,7 +35,7 @@ where
 {
     pub(super) fn new(
         inner: Incoming,
-        lane: Rc<Lane<B>>,
+        lane: Engaged<B>,
         sender: Option<Sender<B>>,
         deadline: Option<Instant>,
     ) -> Self {
@@ -66,6 +65,10 @@ where
     fn failed(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
         if let Some((lane, _)) = self.connection.take() {
             lane.counters.count(Some(failure));
+            // Too slow for the route is not too slow.
+            if failure == UpstreamFailure::Failed {
+                lane.target_failed();
+            }
         }
         failure
     }
@@ -80,7 +83,7 @@ where
 
     fn give_back(&mut self) {
         if let Some((lane, sender)) = self.connection.take() {
-            lane.give_back(sender);
+            lane.lane().give_back(sender);
         }
     }
 }

@@ -49,8 +49,15 @@ metrics! {
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
     describe_counter UPSTREAM_CONNECTIONS = "upstream_connections_total", Count, "Connections that were opened to an upstream; the label `upstream` is its name.";
-    describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that met a closed connection unsent and were sent on a new one; the label `upstream` is its name.";
+    describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that were tried once more, nothing of them having been sent: on a new connection, or on another target; the label `upstream` is its name.";
     describe_counter UPSTREAM_FAILURES = "upstream_failures_total", Count, "Requests that an upstream failed; the label `upstream` is its name, `failure` is failed or `timed_out`.";
+    describe_counter UPSTREAM_BUSY = "upstream_busy_total", Count, "Requests that were refused because an upstream had as many as it may have; the label `upstream` is its name.";
+    describe_counter UPSTREAM_WAITED = "upstream_waited_total", Count, "Requests that waited for a connection because a target had as many as it may have; the label `upstream` is its name.";
+    describe_counter UPSTREAM_EJECTIONS = "upstream_ejections_total", Count, "How often a target was left alone for a while because requests failed there; the label `upstream` is its name.";
+    describe_counter UPSTREAM_CHECKS_FAILED = "upstream_checks_failed_total", Count, "Checks of health that a target failed; the label `upstream` is its name.";
+    describe_counter UPSTREAM_LOOK_UPS_FAILED = "upstream_look_ups_failed_total", Count, "Names of targets that could not be looked up: the addresses that are known stay in use; the label `upstream` is its name.";
+    describe_gauge UPSTREAM_TARGET_HEALTHY = "upstream_target_healthy", Count, "1 while a target passes its checks of health, or has none, 0 while it does not; the labels `upstream` and `target` name it.";
+    describe_gauge UPSTREAM_TARGET_EJECTED = "upstream_target_ejected", Count, "1 while a target is left alone because requests failed there, otherwise 0; the labels `upstream` and `target` name it.";
     describe_gauge JOURNAL_BACKLOG_BYTES = "journal_backlog_bytes", Bytes, "Usage of this process that is in its journal and not yet stored.";
     describe_counter JOURNAL_DAMAGED = "journal_damaged_total", Count, "Stretches of damaged bytes that were stepped over in usage journals.";
     describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";

@@ -73,6 +73,7 @@ impl Edge {
     pub(crate) fn with(toml: &str) -> Self {
         let settings: Settings = toml::from_str(toml).unwrap();
         let (routes, upstreams) = compiled(toml);
+        upstreams.look_after(&Clock::system());
         let routes = Arc::new(ArcSwap::from_pointee(routes));
         let upstreams = Arc::new(ArcSwap::from_pointee(upstreams));
         let config = server::Config {

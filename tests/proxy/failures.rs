@@ -18,7 +18,7 @@ fn with(upstream: &Upstream, upstream_settings: &str, route_settings: &str) -> E
     ))
 }
 
-fn assert_problem(answer: &str, status: u16, slug: &str) {
+pub(crate) fn assert_problem(answer: &str, status: u16, slug: &str) {
     assert!(
         answer.starts_with(&format!("HTTP/1.1 {status} ")),
         "{answer}"

@@ -8,5 +8,6 @@ mod edge;
 mod failures;
 mod fields;
 mod ingress;
+mod pools;
 mod reuse;
 mod wire;

@@ -1,0 +1,189 @@
+//! `[upstreams.<name>]`: what may be written, and what is wrong with it.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use http::HeaderValue;
+use serde::Deserialize;
+
+use super::{Assertion, HostRule};
+use super::ejection::EjectionConfig;
+use super::health::HealthConfig;
+use super::pick::Balance;
+use super::target::Address;
+use crate::route::Host;
+use crate::setting::{self, Invalid};
+
+/// As many as a set of them in one word has room for.
+const MOST_TARGETS: usize = 64;
+
+/// `[upstreams.<name>]`. One of `target` and `targets` has to be written.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// `http://host:port`: the only target.
+    pub target: String,
+    /// Several of them; each is as good as the others.
+    pub targets: Vec<String>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// The `Host` it is sent: `preserve` for the client's, `target`, or a name.
+    pub host: String,
+    #[serde(deserialize_with = "setting::duration")]
+    pub connect_timeout: Duration,
+    /// Until the head of its answer, from the last byte of the request that moved.
+    #[serde(deserialize_with = "setting::duration")]
+    pub response_timeout: Duration,
+    /// How long a connection is kept for the next request. Less than the
+    /// upstream keeps it, or requests meet connections that it just closed.
+    #[serde(deserialize_with = "setting::duration")]
+    pub idle_timeout: Duration,
+    /// How many connections a worker keeps for the next request.
+    pub max_idle: usize,
+    /// Whom an `X-Edge-Assertion` is meant for; none is sent when not set.
+    pub assertion: Option<String>,
+    /// Who an assertion says it is by.
+    pub assertion_issuer: String,
+    /// How many requests it is sent at once; more are refused.
+    pub max_requests: Option<NonZeroUsize>,
+    /// How many requests each target is sent at once; more wait.
+    pub max_connections: Option<NonZeroUsize>,
+    /// How many requests may wait.
+    pub max_waiting: usize,
+    /// How long one may wait.
+    #[serde(deserialize_with = "setting::duration")]
+    pub max_wait: Duration,
+    /// How many of a hundred requests may be tried on another target.
+    pub retry_percent: u32,
+    /// How often the names of targets are looked up again.
+    #[serde(deserialize_with = "setting::duration")]
+    pub resolve_interval: Duration,
+    pub ejection: EjectionConfig,
+    pub health: Option<HealthConfig>,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            target: String::new(),
+            targets: Vec::new(),
+            balance: Balance::RoundRobin,
+            host: "preserve".to_owned(),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(4),
+            max_idle: 128,
+            assertion: None,
+            assertion_issuer: "cypheron-edge".to_owned(),
+            max_requests: None,
+            max_connections: None,
+            max_waiting: 256,
+            max_wait: Duration::from_secs(1),
+            retry_percent: 20,
+            resolve_interval: Duration::from_secs(30),
+            ejection: EjectionConfig::default(),
+            health: None,
+        }
+    }
+}
+
+impl UpstreamConfig {
+    pub fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
+        self.addresses(section, found);
+        self.host_rule(section, found);
+        let mut invalid = |key: &str, problem: &str| {
+            found.push(Invalid::new(format!("{section}.{key}"), problem));
+        };
+        for (key, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("response_timeout", self.response_timeout),
+        ] {
+            if timeout.is_zero() {
+                invalid(key, "is zero: nothing would be answered");
+            }
+        }
+        let nobody = |text: &str| text.is_empty() || text.len() > 256;
+        if self.assertion.as_deref().is_some_and(nobody) {
+            let problem = "write whom assertions are meant for, in 1 to 256 bytes";
+            invalid("assertion", problem);
+        }
+        if nobody(&self.assertion_issuer) {
+            let problem = "write who assertions are by, in 1 to 256 bytes";
+            invalid("assertion_issuer", problem);
+        }
+        if self.retry_percent > 100 {
+            invalid("retry_percent", "is above 100: write 20 for every fifth");
+        }
+        if self.resolve_interval < Duration::from_secs(1) {
+            invalid("resolve_interval", "is below `1s`: write `30s`");
+        }
+        self.ejection
+            .problems(&format!("{section}.ejection"), found);
+        if let Some(health) = &self.health {
+            health.problems(&format!("{section}.health"), found);
+        }
+    }
+
+    /// Where its targets are, those of them that are any.
+    pub(super) fn addresses(&self, section: &str, found: &mut Vec<Invalid>) -> Vec<Address> {
+        let mut invalid = |key: &str, problem: String| {
+            found.push(Invalid::new(format!("{section}.{key}"), problem));
+        };
+        let (key, written) = match (&*self.target, &*self.targets) {
+            ("", []) => {
+                invalid(
+                    "target",
+                    "is missing: write `http://127.0.0.1:9000`, or several as `targets`".into(),
+                );
+                return Vec::new();
+            }
+            (_, []) => ("target", std::slice::from_ref(&self.target)),
+            ("", targets) => ("targets", targets),
+            (_, _) => {
+                let problem = "is written beside `targets`: keep one of them";
+                invalid("target", problem.into());
+                return Vec::new();
+            }
+        };
+        if written.len() > MOST_TARGETS {
+            let problem = format!("are more than {MOST_TARGETS}: put a name that has them in DNS");
+            invalid(key, problem);
+        }
+        let mut addresses: Vec<Address> = Vec::new();
+        for text in written {
+            match Address::parse(text) {
+                Ok(address) if addresses.contains(&address) => {
+                    invalid(key, format!("`{text}` is there twice: keep one"));
+                }
+                Ok(address) => addresses.push(address),
+                Err(problem) => invalid(key, problem),
+            }
+        }
+        addresses
+    }
+
+    pub(super) fn assertion(&self) -> Option<Assertion> {
+        self.assertion.as_deref().map(|audience| Assertion {
+            audience: audience.into(),
+            issuer: self.assertion_issuer.as_str().into(),
+        })
+    }
+
+    pub(super) fn host_rule(&self, section: &str, found: &mut Vec<Invalid>) -> Option<HostRule> {
+        let rule = match self.host.as_str() {
+            "preserve" => Some(HostRule::Preserve),
+            "target" => Some(HostRule::Target),
+            name => Host::parse(name.as_bytes())
+                .and_then(|_| HeaderValue::from_str(name).ok())
+                .map(HostRule::Name),
+        };
+        if rule.is_none() {
+            let problem = "write `preserve`, `target`, or the name of a host";
+            found.push(Invalid::new(
+                format!("{section}.host"),
+                format!("`{}` is no host: {problem}", self.host),
+            ));
+        }
+        rule
+    }
+}
