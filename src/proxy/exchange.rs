@@ -236,12 +236,13 @@ where
         let mut this = self.project();
         let result = loop {
             let Some(way) = this.way.as_mut() else {
-                break Err(Failure::NoUpstream);
+                let StageProjected::Failed { failure } = this.stage.as_mut().project() else {
+                    break Err(Failure::NoUpstream);
+                };
+                break Err(failure.take().unwrap_or(Failure::NoUpstream));
             };
             let next = match this.stage.as_mut().project() {
-                StageProjected::Failed { failure } => {
-                    break Err(failure.take().unwrap_or(Failure::NoUpstream));
-                }
+                StageProjected::Failed { .. } => break Err(Failure::NoUpstream),
                 StageProjected::Connecting {
                     connecting,
                     request,
@@ -303,7 +304,10 @@ where
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    let way = way.ok_or(Failure::NoUpstream)?;
+    let Some(way) = way else {
+        // It failed before it was known which way to go.
+        return Err(result.err().unwrap_or(Failure::NoUpstream));
+    };
     let checked = match result {
         Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::SwitchedProtocols)

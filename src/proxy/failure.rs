@@ -41,6 +41,8 @@ pub enum Failure {
     NoUpstream,
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
+    #[error("no private connection: {0}")]
+    Handshake(std::io::Error),
     #[error("no connection within the connect timeout")]
     ConnectTimeout,
     #[error("the upstream broke off: {0}")]
@@ -65,6 +67,7 @@ impl Failure {
         match self {
             Self::NoUpstream
             | Self::Connect(_)
+            | Self::Handshake(_)
             | Self::BrokeOff(_)
             | Self::SwitchedProtocols
             | Self::Busy => Some(UpstreamFailure::Failed),
@@ -77,7 +80,10 @@ impl Failure {
 
     /// There was no connection, so nothing was sent.
     pub(super) const fn is_unreached(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::ConnectTimeout)
+        matches!(
+            self,
+            Self::Connect(_) | Self::Handshake(_) | Self::ConnectTimeout
+        )
     }
 
     /// A target that does this again and again is left alone for a while.

@@ -77,23 +77,32 @@ impl<B> Group<B> {
             return Rc::clone(only);
         }
         self.budget.deposit();
-        self.pick(Set::EMPTY)
-            .unwrap_or_else(|| Rc::clone(&self.lanes[0]))
+        let among = self.candidates(Set::EMPTY).unwrap_or_else(|| self.all());
+        let place = self.pick(among);
+        self.picker.pass_on(place);
+        Rc::clone(&self.lanes[place])
     }
 
     /// A target for a request that none of `tried` took a byte of, when there
     /// is one more and the budget allows it.
     pub(super) fn another(&self, tried: Set) -> Option<Rc<Lane<B>>> {
-        let lane = self.pick(tried)?;
-        self.budget.withdraw(self.clock.tick()).then_some(lane)
+        let among = self.candidates(tried)?;
+        let granted = self.budget.withdraw(self.clock.tick());
+        granted.then(|| Rc::clone(&self.lanes[self.pick(among)]))
     }
 
-    fn pick(&self, tried: Set) -> Option<Rc<Lane<B>>> {
-        let all = Set::of(0..self.lanes.len());
+    fn all(&self) -> Set {
+        Set::of(0..self.lanes.len())
+    }
+
+    fn candidates(&self, tried: Set) -> Option<Set> {
         let open = self.upstream.open_targets(self.clock.tick());
-        let among = candidates(all, open, tried)?;
-        let place = self.picker.pick(among, |place| self.lanes[place].pending());
-        Some(Rc::clone(&self.lanes[place]))
+        candidates(self.all(), open, tried)
+    }
+
+    fn pick(&self, among: Set) -> usize {
+        let pending = |place: usize| self.lanes[place].pending();
+        self.picker.pick(among, pending)
     }
 }
 

@@ -28,6 +28,6 @@ pub use failure::Failure;
 pub use forward::{Forwarded, forward};
 pub use ingress::{Ingress, IngressFuture, IngressLayer};
 pub use response_body::ResponseBody;
-pub use upstream::{Balance, EjectionConfig, HealthConfig, UpstreamConfig, Upstreams};
+pub use upstream::{Balance, CheckConfig, EjectionConfig, TlsConfig, UpstreamConfig, Upstreams};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -9,11 +9,12 @@ use http_body::Body;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use metrics::{Counter, counter};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
 use super::lanes::Group;
 use super::request_body::RequestBody;
-use super::upstream::{Permits, Target, Upstream};
+use super::upstream::{Permits, Stream, Target, Upstream};
 use super::{BoxError, Failure};
 use crate::context::UpstreamFailure;
 use crate::telemetry::metric::{UPSTREAM_CONNECTIONS, UPSTREAM_FAILURES, UPSTREAM_RETRIES};
@@ -184,6 +185,16 @@ where
     pub(super) async fn connect(&self) -> Result<Sender<B>, Failure> {
         let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
+        match stream {
+            Stream::Plain(stream) => self.begin(stream).await,
+            Stream::Encrypted(stream) => self.begin(*stream).await,
+        }
+    }
+
+    async fn begin<T>(&self, stream: T) -> Result<Sender<B>, Failure>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         let (sender, connection) = self
             .http1
             .handshake(TokioIo::new(stream))

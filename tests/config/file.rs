@@ -218,7 +218,7 @@ fn every_problem_of_every_upstream_and_route_is_named_by_it() {
     let problems = refused(
         r#"
             [upstreams.app]
-            target = "https://127.0.0.1"
+            target = "https://127.0.0.1/base"
             timeout = "5s"
 
             [[routes]]

@@ -6,7 +6,7 @@ use cypheron_edge::admin::HealthConfig;
 use cypheron_edge::config::{self, Purpose, REFERENCE};
 use cypheron_edge::decision::DecisionConfig;
 use cypheron_edge::middleware::auth;
-use cypheron_edge::proxy::{EjectionConfig, HealthConfig, UpstreamConfig};
+use cypheron_edge::proxy::{CheckConfig, EjectionConfig, TlsConfig, UpstreamConfig};
 use cypheron_edge::route::{CorsConfig, RouteConfig};
 use cypheron_edge::{database, directory, limiter, repository, server, telemetry, usage};
 use serde::Deserialize;
@@ -60,8 +60,9 @@ fn the_reference_has_every_key_and_no_other() {
         ("database", fields::<database::Config>()),
         ("upstreams.app", fields::<UpstreamConfig>()),
         ("decisions.proxy", fields::<DecisionConfig>()),
+        ("upstreams.app.tls", fields::<TlsConfig>()),
         ("upstreams.app.ejection", fields::<EjectionConfig>()),
-        ("upstreams.app.health", fields::<HealthConfig>()),
+        ("upstreams.app.health", fields::<CheckConfig>()),
         ("routes", fields::<RouteConfig>()),
         ("routes.cors", fields::<CorsConfig>()),
         ("usage.journal", fields::<usage::journal::Config>()),

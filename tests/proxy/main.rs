@@ -10,4 +10,5 @@ mod fields;
 mod ingress;
 mod pools;
 mod reuse;
+mod tls;
 mod wire;

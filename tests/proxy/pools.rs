@@ -113,7 +113,7 @@ async fn the_target_with_less_to_do_is_asked() {
 async fn a_target_that_is_down_costs_nobody_an_answer() {
     let up = Upstream::echoing().await;
     let edge = pool(
-        &[down(), up.address, down()],
+        &[down(), up.address, "127.0.0.1:11".parse().unwrap()],
         "host = 'target'\nretry_percent = 100",
     );
     for _ in 0..20 {

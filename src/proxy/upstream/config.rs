@@ -8,9 +8,10 @@ use serde::Deserialize;
 
 use super::{Assertion, HostRule};
 use super::ejection::EjectionConfig;
-use super::health::HealthConfig;
+use super::health::CheckConfig;
 use super::pick::Balance;
 use super::target::Address;
+use super::tls::TlsConfig;
 use crate::route::Host;
 use crate::setting::{self, Invalid};
 
@@ -21,7 +22,7 @@ const MOST_TARGETS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// `http://host:port`: the only target.
+    /// `http://host:port`, or `https://host:port`: the only target.
     pub target: String,
     /// Several of them; each is as good as the others.
     pub targets: Vec<String>,
@@ -58,8 +59,9 @@ pub struct UpstreamConfig {
     /// How often the names of targets are looked up again.
     #[serde(deserialize_with = "setting::duration")]
     pub resolve_interval: Duration,
+    pub tls: TlsConfig,
     pub ejection: EjectionConfig,
-    pub health: Option<HealthConfig>,
+    pub health: Option<CheckConfig>,
 }
 
 impl Default for UpstreamConfig {
@@ -81,6 +83,7 @@ impl Default for UpstreamConfig {
             max_wait: Duration::from_secs(1),
             retry_percent: 20,
             resolve_interval: Duration::from_secs(30),
+            tls: TlsConfig::default(),
             ejection: EjectionConfig::default(),
             health: None,
         }
@@ -89,8 +92,19 @@ impl Default for UpstreamConfig {
 
 impl UpstreamConfig {
     pub fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
-        self.addresses(section, found);
+        let addresses = self.addresses(section, found);
         self.host_rule(section, found);
+        let encrypted = addresses.iter().any(|address| address.encrypted);
+        if encrypted {
+            self.tls.problems(&format!("{section}.tls"), found);
+        } else if self.tls.is_written() && !addresses.is_empty() {
+            let problem = "its targets are `http://`: write `https://`, or remove this section";
+            found.push(Invalid::new(format!("{section}.tls"), problem));
+        }
+        if encrypted && !addresses.iter().all(|address| address.encrypted) {
+            let problem = "some are `https://` and some `http://`: write one of them for all";
+            found.push(Invalid::new(format!("{section}.targets"), problem));
+        }
         let mut invalid = |key: &str, problem: &str| {
             found.push(Invalid::new(format!("{section}.{key}"), problem));
         };

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use super::Upstream;
 use super::target::Target;
@@ -17,19 +18,30 @@ use crate::proxy::Failure;
 /// How long one address is tried alone (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// A connection that nothing was sent over yet.
+pub(in crate::proxy) enum Stream {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
 impl Upstream {
     /// Opens a connection to `target`, within the connect timeout.
-    pub(in crate::proxy) async fn connect(&self, target: &Target) -> Result<TcpStream, Failure> {
+    pub(in crate::proxy) async fn connect(&self, target: &Target) -> Result<Stream, Failure> {
         let connecting = async {
             let addresses = target.addresses.in_turn().await?;
             let stream = first_to(&addresses, HEAD_START, TcpStream::connect).await?;
             stream.set_nodelay(true)?;
-            Ok(stream)
+            let Some(tls) = &self.tls else {
+                return Ok(Ok(Stream::Plain(stream)));
+            };
+            let secured = tls.secure(stream, target.addresses.host()).await;
+            Ok(secured.map(|stream| Stream::Encrypted(Box::new(stream))))
         };
         timeout(self.config.connect_timeout, connecting)
             .await
             .map_err(|_| Failure::ConnectTimeout)?
-            .map_err(Failure::Connect)
+            .map_err(Failure::Connect)?
+            .map_err(Failure::Handshake)
     }
 }
 

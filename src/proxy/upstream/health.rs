@@ -1,6 +1,7 @@
 //! Asking targets how they are, before requests find out.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::connect::Stream;
 use super::target::Target;
 use super::{HostRule, Upstream};
 use crate::cause;
@@ -22,7 +25,7 @@ use crate::setting::{self, Invalid};
 /// `[upstreams.<name>.health]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct HealthConfig {
+pub struct CheckConfig {
     /// What is asked for, with `GET`; any 2xx is a good answer.
     pub path: String,
     #[serde(deserialize_with = "setting::duration")]
@@ -35,7 +38,7 @@ pub struct HealthConfig {
     pub healthy: u32,
 }
 
-impl Default for HealthConfig {
+impl Default for CheckConfig {
     fn default() -> Self {
         Self {
             path: "/".to_owned(),
@@ -47,7 +50,7 @@ impl Default for HealthConfig {
     }
 }
 
-impl HealthConfig {
+impl CheckConfig {
     pub(super) fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
         let mut invalid = |key: &str, problem: String| {
             found.push(Invalid::new(format!("{section}.{key}"), problem));
@@ -94,7 +97,7 @@ impl Default for Health {
 
 impl Health {
     /// Whether it is healthy now, when one more check changes that.
-    pub(super) fn saw(&mut self, good: bool, config: &HealthConfig) -> Option<bool> {
+    pub(super) fn saw(&mut self, good: bool, config: &CheckConfig) -> Option<bool> {
         if good == self.is_healthy {
             self.contrary = 0;
             return None;
@@ -118,7 +121,7 @@ impl Health {
 
 impl Upstream {
     /// Asks one target once, and notes what came of it.
-    pub(super) async fn check(&self, target: &Target, health: &mut Health, config: &HealthConfig) {
+    pub(super) async fn check(&self, target: &Target, health: &mut Health, config: &CheckConfig) {
         let asking = timeout(config.timeout, self.ask(target, config)).await;
         let asked = asking.unwrap_or_else(|_| Err("no answer within `health.timeout`".into()));
         if asked.is_err() {
@@ -138,8 +141,22 @@ impl Upstream {
         }
     }
 
-    async fn ask(&self, target: &Target, config: &HealthConfig) -> Result<(), BoxError> {
-        let stream = self.connect(target).await?;
+    async fn ask(&self, target: &Target, config: &CheckConfig) -> Result<(), BoxError> {
+        match self.connect(target).await? {
+            Stream::Plain(stream) => self.ask_over(stream, target, config).await,
+            Stream::Encrypted(stream) => self.ask_over(*stream, target, config).await,
+        }
+    }
+
+    async fn ask_over<T>(
+        &self,
+        stream: T,
+        target: &Target,
+        config: &CheckConfig,
+    ) -> Result<(), BoxError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::new(Nothing);
         *request.uri_mut() = Uri::from(config.path_and_query().ok_or("no path")?);
@@ -151,10 +168,14 @@ impl Upstream {
         headers.insert(HOST, host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static("cypheron-edge"));
         let asking = sender.send_request(request);
+        // Whatever it ends with, the answer or the lack of one is told to who asked.
+        let driving = async {
+            connection.await.ok();
+            pending::<Infallible>().await
+        };
         let response = tokio::select! {
             response = asking => response?,
-            // It ends only where it breaks off.
-            ended = connection => return Err(ended.err().map_or("closed without an answer".into(), Into::into)),
+            never = driving => match never {},
         };
         if response.status().is_success() {
             Ok(())
@@ -193,7 +214,7 @@ mod tests {
 
     #[test]
     fn it_takes_so_many_answers_in_a_row_to_change_what_is_believed() {
-        let config = HealthConfig::default();
+        let config = CheckConfig::default();
         let mut health = Health::default();
         for (answers, changes) in [
             ("+--+---", "......-"),
@@ -216,7 +237,7 @@ mod tests {
 
     #[test]
     fn every_bad_setting_is_named() {
-        let config: HealthConfig = toml::from_str(
+        let config: CheckConfig = toml::from_str(
             "path = 'healthz'\ninterval = '0s'\ntimeout = '0s'\nhealthy = 0\nunhealthy = 0",
         )
         .unwrap();

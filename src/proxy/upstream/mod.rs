@@ -11,6 +11,7 @@ mod meters;
 mod pick;
 mod resolve;
 mod target;
+mod tls;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,16 +25,19 @@ use crate::setting::Invalid;
 
 pub(super) use budget::RetryBudget;
 pub use config::UpstreamConfig;
+pub(super) use connect::Stream;
 pub use ejection::EjectionConfig;
-pub use health::HealthConfig;
+pub use health::CheckConfig;
 pub(super) use limits::Permits;
 pub use pick::Balance;
 pub(super) use pick::{Picker, Set, candidates};
 pub(super) use target::Target;
+pub use tls::TlsConfig;
 
 use ejection::Ejections;
 use limits::Limits;
 use meters::Meters;
+use tls::Tls;
 
 /// A named service, and how it is spoken to.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(super) struct Upstream {
     pub(super) host: HostRule,
     pub(super) assertion: Option<Assertion>,
     pub(super) config: UpstreamConfig,
+    /// Where it is spoken to in private.
+    tls: Option<Tls>,
     limits: Option<Limits>,
     ejections: Mutex<Ejections>,
     meters: Meters,
@@ -76,14 +82,18 @@ impl Upstream {
         if found.len() > before {
             return None;
         }
-        let targets: Box<[Target]> = config
-            .addresses(&section, found)
+        let addresses = config.addresses(&section, found);
+        let encrypted = addresses.iter().any(|address| address.encrypted);
+        let tls = encrypted.then(|| Tls::open(&config.tls)).transpose();
+        let targets: Box<[Target]> = addresses
             .iter()
             .filter_map(|address| Target::new(address, config.max_connections))
             .collect();
         Some(Self {
             host: config.host_rule(&section, found)?,
             assertion: config.assertion(),
+            // What is wrong with it has been found.
+            tls: tls.ok()?,
             limits: Limits::of(config),
             ejections: Mutex::new(Ejections::new(targets.len())),
             meters: Meters::of(name, &targets),
@@ -176,7 +186,8 @@ mod tests {
         let config: UpstreamConfig = toml::from_str(toml).unwrap();
         let mut found = Vec::new();
         assert!(Upstream::compile("u", &config, &mut found).is_none());
-        found.iter().map(|invalid| format!("{invalid}\n")).collect()
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        found.join("\n")
     }
 
     #[test]

@@ -87,13 +87,11 @@ impl Picker {
         }
     }
 
-    /// One of `among`, which is not empty.
+    /// One of `among`, which is not empty. The turn stays whose it is.
     pub(in crate::proxy) fn pick(&self, among: Set, pending: impl Fn(usize) -> usize) -> usize {
         let count = among.count();
         if self.balance == Balance::RoundRobin || count < 2 {
-            let place = among.next(self.turn.get());
-            self.turn.set(place + 1);
-            return place;
+            return among.next(self.turn.get());
         }
         let first = self.below(count);
         let second = (first + 1 + self.below(count - 1)) % count;
@@ -103,6 +101,11 @@ impl Picker {
         } else {
             first
         }
+    }
+
+    /// It is the turn of who follows `place`.
+    pub(in crate::proxy) fn pass_on(&self, place: usize) {
+        self.turn.set(place + 1);
     }
 
     /// Less than `bound`, by the generator `SplitMix64`.
@@ -151,14 +154,19 @@ mod tests {
             let picker = Picker::new(Balance::RoundRobin, seed);
             let mut counts = [0; 64];
             let places: Vec<usize> = (0..64).collect();
+            let next = |among: Set| {
+                let place = picker.pick(among, |_| 0);
+                picker.pass_on(place);
+                place
+            };
             for _ in 0..640 {
-                counts[picker.pick(set(&places), |_| 0)] += 1;
+                counts[next(set(&places))] += 1;
             }
             assert_eq!(counts, [10; 64]);
             let among = set(&[1, 5, 63]);
-            let mut picked: Vec<usize> = (0..3).map(|_| picker.pick(among, |_| 0)).collect();
-            picked.sort_unstable();
-            assert_eq!(picked, [1, 5, 63]);
+            let mut places: Vec<usize> = (0..3).map(|_| next(among)).collect();
+            places.sort_unstable();
+            assert_eq!(places, [1, 5, 63]);
         }
     }
 

@@ -38,6 +38,10 @@ impl Addresses {
         }
     }
 
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
     pub(super) const fn is_name(&self) -> bool {
         self.literal.is_none()
     }

@@ -13,9 +13,10 @@ use super::resolve::Addresses;
 use crate::clock::Tick;
 use crate::route::Host;
 
-/// `http://host:port`, taken apart.
+/// `http://host:port` or `https://host:port`, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Address {
+    pub(super) encrypted: bool,
     /// An address without brackets, or a name to be resolved.
     pub(super) host: String,
     pub(super) port: u16,
@@ -23,25 +24,30 @@ pub(in crate::proxy) struct Address {
 
 impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let not_a_target =
-            || format!("`{text}` is not a target: write `http://host:port`, without a path");
+        let not_a_target = || {
+            format!(
+                "`{text}` is not a target: write `http://host:port` or `https://host:port`, \
+                 without a path"
+            )
+        };
         let uri: Uri = text.parse().map_err(|_| not_a_target())?;
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            return Err(format!(
-                "`{text}`: upstreams are spoken to in the clear: write `http://`"
-            ));
-        }
-        let bare = uri.scheme() == Some(&Scheme::HTTP) && matches!(uri.path(), "" | "/");
+        let encrypted = uri.scheme() == Some(&Scheme::HTTPS);
+        let spoken = encrypted || uri.scheme() == Some(&Scheme::HTTP);
+        let bare = spoken && matches!(uri.path(), "" | "/");
         let authority = uri.authority().ok_or_else(not_a_target)?;
         let known = Host::parse(authority.as_str().as_bytes()).is_some();
         let port = match &authority.as_str()[authority.host().len()..] {
-            "" => Some(80),
+            "" => Some(default_port(encrypted)),
             port => port[1..].parse().ok(),
         };
         match port {
             Some(port) if port > 0 && bare && known && uri.query().is_none() => {
                 let host = authority.host().trim_matches(['[', ']']).to_owned();
-                Ok(Self { host, port })
+                Ok(Self {
+                    encrypted,
+                    host,
+                    port,
+                })
             }
             _ => Err(not_a_target()),
         }
@@ -54,12 +60,16 @@ impl Address {
         } else {
             self.host.clone()
         };
-        if self.port == 80 {
+        if self.port == default_port(self.encrypted) {
             host
         } else {
             format!("{host}:{}", self.port)
         }
     }
+}
+
+const fn default_port(encrypted: bool) -> u16 {
+    if encrypted { 443 } else { 80 }
 }
 
 /// One target, as all workers see it.
@@ -162,6 +172,13 @@ mod tests {
             ("http://127.0.0.1:9000", "127.0.0.1", 9000, "127.0.0.1:9000"),
             ("http://app.internal/", "app.internal", 80, "app.internal"),
             ("http://[::1]:9000", "::1", 9000, "[::1]:9000"),
+            ("https://app.internal", "app.internal", 443, "app.internal"),
+            (
+                "https://app.internal:80",
+                "app.internal",
+                80,
+                "app.internal:80",
+            ),
         ] {
             let address = Address::parse(text).unwrap();
             assert_eq!((&*address.host, address.port), (host, port));
@@ -173,7 +190,6 @@ mod tests {
     fn what_is_no_target_is_refused_with_what_would_do() {
         for text in [
             "127.0.0.1:9000",
-            "https://a",
             "ftp://a",
             "http://a/base",
             "http://a?x",

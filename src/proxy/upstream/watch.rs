@@ -13,6 +13,9 @@ use crate::clock::Clock;
 /// How often it is told how the targets stand.
 const TELLING: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether certificates changed.
+const CERTIFICATES: Duration = Duration::from_secs(1);
+
 impl Upstreams {
     /// Looks after those that nobody looks after yet, until they are dropped.
     /// To be called inside of the runtime that is to do it.
@@ -32,6 +35,13 @@ impl Upstream {
             let now = clock.tick();
             async move { upstream.meters.tell(&upstream.targets, now) }
         }));
+        if self.tls.is_some() {
+            tokio::spawn(each(
+                CERTIFICATES,
+                Arc::downgrade(self),
+                |upstream| async move { reload_certificates(upstream).await },
+            ));
+        }
         for place in 0..self.targets.len() {
             if self.targets[place].addresses.is_name() {
                 let interval = self.config.resolve_interval;
@@ -57,7 +67,18 @@ impl Upstream {
     }
 }
 
-async fn keep_checking(upstream: Weak<Upstream>, place: usize, config: super::HealthConfig) {
+async fn reload_certificates(upstream: Arc<Upstream>) {
+    let reload = move || {
+        if let Some(tls) = &upstream.tls {
+            tls.reload(&upstream.name);
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(reload).await {
+        tracing::error!(%error, "certificates were not looked at");
+    }
+}
+
+async fn keep_checking(upstream: Weak<Upstream>, place: usize, config: super::CheckConfig) {
     let mut health = Health::default();
     let mut ticks = ticks(config.interval);
     loop {
