@@ -98,7 +98,8 @@ where
         self.heads.rewrite(
             request.headers_mut(),
             context,
-            &lane.upstream, lane.target(),
+            &lane.upstream,
+            lane.target(),
         );
         *request.version_mut() = Version::HTTP_11;
         let mut request = request.map(|body| RequestBody::new(body, route.body_limit));

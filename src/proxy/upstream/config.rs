@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use serde::Deserialize;
 
-use super::{Assertion, HostRule};
 use super::ejection::EjectionConfig;
 use super::health::CheckConfig;
 use super::pick::Balance;
 use super::target::Address;
 use super::tls::TlsConfig;
+use super::{Assertion, HostRule};
 use crate::route::Host;
 use crate::setting::{self, Invalid};
 
