@@ -14,9 +14,11 @@ ARG PROFILE=release
 
 # The dependencies alone, which change seldom: over a crate with nothing in it.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches examples \
+COPY loadtest/Cargo.toml loadtest/
+RUN mkdir -p src benches examples loadtest/src \
     && touch src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
+    && cp src/main.rs loadtest/src/ \
     && sed -n '/^\[\[bench\]\]/{n;s/name = "\(.*\)"/\1/p}' Cargo.toml | while read -r name; do cp src/main.rs "benches/$name.rs"; done \
     && sed -n '/^\[\[example\]\]/{n;s/name = "\(.*\)"/\1/p}' Cargo.toml | while read -r name; do cp src/main.rs "examples/$name.rs"; done \
     && cargo build --locked --profile "$PROFILE" --all-features --bin cypheron-edge

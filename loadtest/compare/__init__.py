@@ -1,0 +1,1 @@
+"""Measures the edge beside its peers: see loadtest/README.md."""

@@ -1,0 +1,52 @@
+"""What every peer is to the experiments."""
+
+from .. import machine
+
+
+class Peer:
+    """A server in front of the upstream, started when it is first needed."""
+
+    name = "?"
+    tool = None
+    left_out = None
+    """Why it cannot be measured here, if so."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        self.port = machine.free_port()
+        self.directory = scene.directory / f"{type(self).__name__}-{self.port}"
+        self.directory.mkdir()
+        self.process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def keys(self):
+        """The file of tokens that it admits."""
+        return self.scene.tokens
+
+    def start(self):
+        if self.process is None:
+            self.process = self.launch()
+            self.wait()
+
+    def wait(self):
+        machine.wait_until_listening(self.process, self.port)
+
+    def launch(self):
+        raise NotImplementedError
+
+    def version(self):
+        raise NotImplementedError
+
+    def pids(self):
+        return [self.process.pid]
+
+    def stop(self):
+        if self.process is not None:
+            machine.stop(self.process)
+            self.process = None
+
+    def run(self, command, core=machine.PROXY_CORE, **options):
+        return machine.start(command, core, self.directory / "log", **options)
