@@ -81,7 +81,10 @@ impl std::str::FromStr for Watched {
             name: name.to_owned(),
             pids: pids
                 .split(',')
-                .map(|pid| pid.parse().with_context(|| format!("{pid} is no process id")))
+                .map(|pid| {
+                    pid.parse()
+                        .with_context(|| format!("{pid} is no process id"))
+                })
                 .collect::<anyhow::Result<_>>()?,
         })
     }
@@ -225,7 +228,10 @@ fn parse_resident(text: &str) -> anyhow::Result<u64> {
 
 /// All CPUs together: user, nice, system, interrupts, not what idles.
 fn parse_busy(text: &str) -> anyhow::Result<Duration> {
-    let line = text.lines().next().and_then(|line| line.strip_prefix("cpu "));
+    let line = text
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "));
     let fields: Vec<u64> = line
         .ok_or_else(|| anyhow!("no line for all CPUs"))?
         .split_whitespace()
@@ -284,7 +290,10 @@ mod tests {
     #[test]
     fn a_watched_service_is_a_name_and_its_processes() {
         let watched: Watched = "nginx=1,22".parse().unwrap();
-        assert_eq!((watched.name.as_str(), &watched.pids[..]), ("nginx", &[1, 22][..]));
+        assert_eq!(
+            (watched.name.as_str(), &watched.pids[..]),
+            ("nginx", &[1, 22][..])
+        );
         assert!("nginx".parse::<Watched>().is_err());
         assert!("nginx=x".parse::<Watched>().is_err());
     }

@@ -39,7 +39,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let ended = match Command::parse() {
-        Command::Load(options) => load::run(options),
+        Command::Load(options) => load::run(&options),
         Command::Upstream(options) => upstream::run(&options),
         Command::Floor(options) => floor::run(&options),
         Command::Bare(options) => bare::run(options),

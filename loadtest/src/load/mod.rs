@@ -26,7 +26,7 @@ use crate::cpu::{Sample, Watched};
 use arrivals::Arrivals;
 use connection::Connection;
 use keys::Keys;
-use tally::{Offered, Tally};
+use tally::{Offered, Report, Tally};
 use target::Target;
 use work::{Window, Work};
 
@@ -74,20 +74,27 @@ pub(crate) struct Options {
     json: bool,
 }
 
-pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    ensure!(options.connections > 0, "--connections: at least one is needed");
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(
+        options.connections > 0,
+        "--connections: at least one is needed"
+    );
     ensure!(options.seconds > 0.0, "--seconds: has to be more than 0");
     ensure!(
         options.rate.is_none_or(|rate| rate > 0.0),
         "--rate: has to be more than 0"
     );
+    measured(options)?.print(options.json)
+}
+
+fn measured(options: &Options) -> anyhow::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, measure(options))
 }
 
-async fn measure(options: Options) -> anyhow::Result<()> {
+async fn measure(options: &Options) -> anyhow::Result<Report> {
     let clock = Clock::system();
     let seconds = Duration::from_secs_f64;
     let target = Rc::new(Target::new(&options.url, options.body).await?);
@@ -141,5 +148,8 @@ async fn measure(options: Options) -> anyhow::Result<()> {
         connections: options.connections,
         keys: work.distinct_keys(),
     };
-    tally.print(&offered, elapsed, spent, options.json)
+    Ok(tally.report(offered, elapsed, spent))
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,27 +42,28 @@ pub(super) struct Tally {
     failures: RefCell<BTreeMap<Failure, u64>>,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    offered: &'a Offered,
+/// What one run found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    offered: Offered,
     seconds: f64,
-    completed: u64,
+    pub(super) completed: u64,
     /// Good answers a second.
     rate: f64,
-    unexpected: u64,
+    pub(super) unexpected: u64,
     bytes: u64,
-    statuses: BTreeMap<u16, u64>,
-    failures: BTreeMap<Failure, u64>,
-    latency_us: Percentiles,
-    lateness_us: Percentiles,
+    pub(super) statuses: BTreeMap<u16, u64>,
+    pub(super) failures: BTreeMap<Failure, u64>,
+    pub(super) latency_us: Percentiles,
+    pub(super) lateness_us: Percentiles,
     cpu: Spent,
 }
 
-#[derive(Serialize)]
-struct Percentiles {
+#[derive(Debug, Serialize)]
+pub(super) struct Percentiles {
     mean: f64,
-    p50: f64,
-    p90: f64,
+    pub(super) p50: f64,
+    pub(super) p90: f64,
     p99: f64,
     p999: f64,
     max: f64,
@@ -134,17 +135,11 @@ impl Tally {
         }
     }
 
-    pub(super) fn print(
-        &self,
-        offered: &Offered,
-        elapsed: Duration,
-        cpu: Spent,
-        json: bool,
-    ) -> anyhow::Result<()> {
+    pub(super) fn report(&self, offered: Offered, elapsed: Duration, cpu: Spent) -> Report {
         let statuses = self.statuses.take();
         let good = statuses.get(&self.expected).copied().unwrap_or_default();
         let answered: u64 = statuses.values().sum();
-        let report = Report {
+        Report {
             offered,
             seconds: elapsed.as_secs_f64(),
             completed: self.completed.get(),
@@ -156,13 +151,7 @@ impl Tally {
             latency_us: Percentiles::of(&self.latency.borrow()),
             lateness_us: Percentiles::of(&self.lateness.borrow()),
             cpu,
-        };
-        if json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            report.print();
         }
-        Ok(())
     }
 }
 
@@ -189,8 +178,17 @@ impl Percentiles {
     }
 }
 
-impl Report<'_> {
-    fn print(&self) {
+impl Report {
+    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            println!("{}", serde_json::to_string(self)?);
+        } else {
+            self.print_text();
+        }
+        Ok(())
+    }
+
+    fn print_text(&self) {
         println!(
             "{} answers in {:.1} s, {:.0} good ones a second, {} unexpected, {:?}{}",
             self.completed,

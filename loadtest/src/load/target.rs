@@ -31,14 +31,19 @@ impl Target {
         let authority = uri
             .authority()
             .with_context(|| format!("{url} names no host"))?;
-        ensure!(!authority.as_str().contains('@'), "{url}: a user has no place in it");
+        ensure!(
+            !authority.as_str().contains('@'),
+            "{url}: a user has no place in it"
+        );
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             _ => bail!("{url}: http:// or https:// is needed"),
         };
         let host = authority.host().trim_matches(['[', ']']);
-        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let port = authority
+            .port_u16()
+            .unwrap_or(if secure { 443 } else { 80 });
         let address = lookup_host((host, port))
             .await
             .with_context(|| format!("{host} cannot be found"))?
