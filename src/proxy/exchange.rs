@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -312,6 +312,7 @@ where
         Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             Err(Failure::SwitchedProtocols)
         }
+        Ok((response, _)) if is_ambiguous(response.headers()) => Err(Failure::AmbiguousAnswer),
         checked => checked,
     };
     let (response, sender) = checked.inspect_err(|failure| {
@@ -322,6 +323,19 @@ where
     })?;
     way.lane.upstream.target_answered(way.lane.place);
     Ok(response.map(|body| ResponseBody::new(body, way.lane, sender, way.deadline)))
+}
+
+/// Whether an answer could end at two places, or has a coding beneath `chunked`
+/// that its client would not be told of (RFC 9112, section 6.3).
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            headers.contains_key(CONTENT_LENGTH)
+        }
+        _ => true,
+    }
 }
 
 /// Ready when nothing of a request or its answer moved for too long. An upload

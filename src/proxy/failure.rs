@@ -49,6 +49,10 @@ pub enum Failure {
     BrokeOff(BoxError),
     #[error("the upstream switches protocols without being asked to")]
     SwitchedProtocols,
+    #[error(
+        "the upstream's answer has a length beside a transfer coding, or a coding that is not chunked"
+    )]
+    AmbiguousAnswer,
     #[error("no answer within the upstream's response timeout")]
     ResponseTimeout,
     #[error("no answer within the route's timeout")]
@@ -70,6 +74,7 @@ impl Failure {
             | Self::Handshake(_)
             | Self::BrokeOff(_)
             | Self::SwitchedProtocols
+            | Self::AmbiguousAnswer
             | Self::Busy => Some(UpstreamFailure::Failed),
             Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
                 Some(UpstreamFailure::TimedOut)

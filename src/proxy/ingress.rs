@@ -217,6 +217,7 @@ impl<S, C> Ingress<S, C> {
         request_id: &RequestId,
     ) -> Result<Placed, Misplaced> {
         check_transfer_coding(request.headers())?;
+        check_target(request)?;
         let host = host_of(request)?;
         let routes = self.shared.routes.load();
         let route = routes.find(host.as_ref(), request.uri().path())?;
@@ -264,14 +265,24 @@ fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+/// No tunnels, whatever the target of a `CONNECT`: after its answer, one end
+/// would read what the other takes for the next request. And no bytes that a
+/// target may not have (RFC 3986), which the next server may read otherwise.
+fn check_target<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let target = request.uri().path_and_query();
+    if *request.method() == Method::CONNECT
+        || !target.is_none_or(|target| target.as_str().is_ascii())
+    {
+        return Err(Refusal::UnsupportedTarget);
+    }
+    Ok(())
+}
+
 /// The host that a request is for; none for an HTTP/1.0 request that names
 /// none. A target in absolute form is cut to its path, its authority becomes
 /// the `Host`, and a `Host` that says otherwise is refused.
 fn host_of<B>(request: &mut Request<B>) -> Result<Option<Host>, Refusal> {
     let in_target = match request.uri().authority() {
-        Some(_) if request.method() == Method::CONNECT => {
-            return Err(Refusal::UnsupportedTarget);
-        }
         Some(authority) => {
             let scheme = request.uri().scheme();
             if scheme != Some(&Scheme::HTTP) && scheme != Some(&Scheme::HTTPS) {

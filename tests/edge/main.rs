@@ -28,6 +28,7 @@ mod firestore_emulator;
 #[cfg(feature = "firestore")]
 mod firestore_reader;
 mod flood;
+mod framing;
 mod herd;
 mod issue;
 #[cfg(feature = "postgres")]
