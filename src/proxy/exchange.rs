@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -18,10 +18,11 @@ use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
+use super::head;
 use super::lanes::Group;
 use super::pool::{Engaged, Lane, Sender};
 use super::request_body::{Broken, RequestBody, Upload};
-use super::upstream::{HostRule, Set};
+use super::upstream::Set;
 use super::{BoxError, Failure, ResponseBody};
 
 /// What hyper says of a request that it was given.
@@ -92,21 +93,20 @@ struct Opened<B> {
 
 impl<B> Lane<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn open(&self, opening: Opening) -> Result<Opened<B>, Failure> {
+    async fn open(self: &Rc<Self>, opening: Opening) -> Result<Opened<B>, Failure> {
         let mut permit = None;
         if opening == Opening::WhenFree {
             permit = self.upstream.wait_for(self.target()).await?;
         }
         let left = match opening {
-            Opening::WhenFree => self.pool.take(),
+            Opening::WhenFree => self.take(),
             Opening::Anew => None,
         };
-        let kept = left.is_some();
-        let sender = match left {
-            Some(sender) => sender,
+        let (sender, kept) = match left {
+            Some(sender) => (sender, true),
             None => self.connect().await?,
         };
         Ok(Opened {
@@ -154,7 +154,7 @@ pin_project! {
 
 impl<B, F> Exchange<B, F>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(
@@ -175,7 +175,7 @@ where
         let stage = if way.waits {
             Stage::opening(Opening::WhenFree, Box::new(request), &way)
         } else {
-            match way.lane.pool.take() {
+            match way.lane.take() {
                 Some(sender) => Stage::sent(sender, true, request, send, &way),
                 None => Stage::opening(Opening::Anew, Box::new(request), &way),
             }
@@ -190,7 +190,7 @@ where
 
 impl<B, F> Stage<B, F>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     fn sent(
@@ -226,7 +226,7 @@ where
 
 impl<B, F> Future for Exchange<B, F>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
     F: Future<Output = Answered<B>>,
 {
@@ -268,8 +268,7 @@ where
                             break Err(failure);
                         }
                         unreached.target_failed();
-                        unreached.counters.count(failure.of_upstream());
-                        tell_host(&mut request, &way.lane);
+                        head::follow_target(&mut request, &way.lane.upstream, way.lane.target());
                         Stage::opening(Opening::WhenFree, request, way)
                     }
                 },
@@ -301,7 +300,7 @@ fn concluded<B>(
     way: Option<Way<B>>,
 ) -> Result<Response<ResponseBody<B>>, Failure>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let Some(way) = way else {
@@ -348,14 +347,6 @@ fn run_out<B>(mut patience: Pin<&mut Sleep>, way: &Way<B>, cx: &mut Context<'_>)
             Some(later) if later > patience.deadline() => patience.as_mut().reset(later),
             _ => return Poll::Ready(()),
         }
-    }
-}
-
-/// Where the `Host` means the target, it is another one now.
-fn tell_host<B>(request: &mut Request<RequestBody<B>>, lane: &Lane<B>) {
-    if lane.upstream.host == HostRule::Target {
-        let authority = lane.target().authority.clone();
-        request.headers_mut().insert(HOST, authority);
     }
 }
 

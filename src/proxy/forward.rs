@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::exchange::{Answered, Exchange, Way};
-use super::head::Heads;
+use super::grpc;
+use super::head::{self, Heads};
 use super::lanes::Lanes;
 use super::pool::Sender;
 use super::request_body::RequestBody;
@@ -51,7 +52,7 @@ pub fn forward<B>(
     Future = impl Future<Output = Result<Forwarded<B>, Infallible>>,
 > + Clone
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let forwarder = Rc::new(Forwarder {
@@ -79,7 +80,7 @@ struct Forwarder<B> {
 
 impl<B> Forwarder<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     /// Rewrites the head, and finds out which way the request goes.
@@ -91,7 +92,10 @@ where
         let context = context.ok_or(Failure::NoUpstream)?;
         let route = &*context.route;
         let (lane, waits) = self.lanes.engage(&route.upstream)?;
-        let deadline = route.timeout.map(|timeout| {
+        let http2 = lane.upstream.config.http2;
+        let waits_for = http2.then(|| grpc::timeout(request.headers())).flatten();
+        let timeout = route.timeout.into_iter().chain(waits_for).min();
+        let deadline = timeout.map(|timeout| {
             let passed = self.clock.tick().since(context.received.tick);
             Instant::now() + timeout.saturating_sub(passed)
         });
@@ -101,9 +105,15 @@ where
             &lane.upstream,
             lane.target(),
         );
-        *request.version_mut() = Version::HTTP_11;
+        if http2 {
+            head::to_http2(&mut request, &lane.upstream);
+        } else {
+            *request.version_mut() = Version::HTTP_11;
+        }
         let mut request = request.map(|body| RequestBody::new(body, route.body_limit));
-        announce_body(&mut request);
+        if !http2 {
+            announce_body(&mut request);
+        }
         let upload = request.body().upload();
         let way = Way {
             lane,
@@ -138,7 +148,7 @@ pin_project! {
 
 impl<B, F> Future for Forwarding<B, F>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
     F: Future<Output = Answered<B>>,
 {

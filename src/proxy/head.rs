@@ -1,7 +1,8 @@
 //! The head of a request, as the upstream gets it.
 
 use http::header::{CONNECTION, HOST, TE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
@@ -109,6 +110,32 @@ impl Heads {
     pub(super) fn scrub_response(&self, headers: &mut HeaderMap) {
         self.scrubber.scrub_response(headers);
     }
+}
+
+/// Where the `Host` means the target, it is another one now.
+pub(super) fn follow_target<B>(request: &mut Request<B>, upstream: &Upstream, target: &Target) {
+    if upstream.host == HostRule::Target {
+        let authority = target.authority.clone();
+        request.headers_mut().insert(HOST, authority);
+        if upstream.config.http2 {
+            to_http2(request, upstream);
+        }
+    }
+}
+
+/// As HTTP/2 has it: who is asked stands in the target, and nothing is said of
+/// the connection.
+pub(super) fn to_http2<B>(request: &mut Request<B>, upstream: &Upstream) {
+    request.headers_mut().remove(CONNECTION);
+    let host = request.headers_mut().remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(upstream.scheme());
+    // why: a host that was let in is an authority.
+    parts.authority = Some(authority.unwrap_or(Authority::from_static("invalid")));
+    // why: with a scheme, an authority and the path that was there, it is one.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.version_mut() = Version::HTTP_2;
 }
 
 fn joined<'a>(

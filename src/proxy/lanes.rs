@@ -41,7 +41,7 @@ pub(super) struct Group<B> {
 
 impl<B> Lanes<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(source: Arc<ArcSwap<Upstreams>>, clock: Clock) -> Self {
@@ -118,7 +118,7 @@ impl<B> Lane<B> {
 
 fn opened<B>(upstreams: &Upstreams, before: &Groups<B>, clock: &Clock) -> Groups<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     upstreams
@@ -135,7 +135,7 @@ where
 
 fn group<B>(upstream: &Arc<Upstream>, clock: &Clock) -> Rc<Group<B>>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let counters = Rc::new(Counters::of(&upstream.name));

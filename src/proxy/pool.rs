@@ -5,6 +5,8 @@ use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use futures_util::future::Either;
+use http::Request;
 use http_body::Body;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -12,6 +14,8 @@ use metrics::{Counter, counter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep};
 
+use super::exchange::Answered;
+use super::http2::{self, Multiplex, Place};
 use super::lanes::Group;
 use super::request_body::RequestBody;
 use super::upstream::{Permits, Stream, Target, Upstream};
@@ -22,8 +26,30 @@ use crate::telemetry::metric::{UPSTREAM_CONNECTIONS, UPSTREAM_FAILURES, UPSTREAM
 /// The most that is read ahead of a client; also the largest head of an answer.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// A connection that is free for one request.
-pub(super) type Sender<B> = SendRequest<RequestBody<B>>;
+/// A connection of HTTP/1.1, which is free for one request.
+type Http1<B> = SendRequest<RequestBody<B>>;
+
+/// What one request can be sent over.
+pub(super) enum Sender<B> {
+    Http1(Http1<B>),
+    Http2(Place<B>),
+}
+
+impl<B> Sender<B>
+where
+    B: Body<Data = bytes::Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn try_send_request(
+        &mut self,
+        request: Request<RequestBody<B>>,
+    ) -> impl Future<Output = Answered<B>> + use<B> {
+        match self {
+            Self::Http1(sender) => Either::Left(sender.try_send_request(request)),
+            Self::Http2(place) => Either::Right(place.sender().try_send_request(request)),
+        }
+    }
+}
 
 /// The connections to one target that wait for a request. The one used last
 /// is used first, so that those that are not needed grow old.
@@ -34,7 +60,7 @@ pub(super) struct Pool<B> {
 }
 
 struct Idle<B> {
-    sender: Sender<B>,
+    sender: Http1<B>,
     since: Instant,
 }
 
@@ -49,11 +75,11 @@ impl<B> Default for Pool<B> {
 
 impl<B> Pool<B> {
     /// A connection that was open when last seen.
-    pub(super) fn take(&self) -> Option<Sender<B>> {
+    fn take(&self) -> Option<Http1<B>> {
         let idle = &mut *self.idle.borrow_mut();
         std::iter::from_fn(|| idle.pop())
             .map(|idle| idle.sender)
-            .find(Sender::is_ready)
+            .find(Http1::is_ready)
     }
 
     fn drop_expired(&self, upstream: &Upstream) {
@@ -70,7 +96,9 @@ pub(super) struct Lane<B> {
     pub(super) upstream: Arc<Upstream>,
     /// Which of its targets.
     pub(super) place: usize,
-    pub(super) pool: Pool<B>,
+    pool: Pool<B>,
+    /// Where it is spoken to in HTTP/2.
+    multiplex: Option<Rc<Multiplex<B>>>,
     pub(super) counters: Rc<Counters>,
     /// With the lanes to the other targets.
     pub(super) group: Weak<Group<B>>,
@@ -157,7 +185,7 @@ impl Counters {
 
 impl<B> Lane<B>
 where
-    B: Body<Data = bytes::Bytes> + 'static,
+    B: Body<Data = bytes::Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(
@@ -166,6 +194,7 @@ where
         counters: Rc<Counters>,
         group: Weak<Group<B>>,
     ) -> Self {
+        let multiplex = upstream.config.http2.then(Multiplex::new);
         let mut http1 = Builder::new();
         // One copy of a small body is cheaper than gathering it.
         http1.writev(false);
@@ -174,6 +203,7 @@ where
             upstream,
             place,
             pool: Pool::default(),
+            multiplex,
             counters,
             group,
             pending: Cell::new(0),
@@ -181,8 +211,45 @@ where
         }
     }
 
-    /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Sender<B>, Failure> {
+    /// A connection that was open when last seen, and has room.
+    pub(super) fn take(&self) -> Option<Sender<B>> {
+        match &self.multiplex {
+            None => self.pool.take().map(Sender::Http1),
+            Some(multiplex) => multiplex.take().map(Sender::Http2),
+        }
+    }
+
+    /// A new connection, or room on one that others have opened meanwhile; and
+    /// whether it is old.
+    pub(super) async fn connect(self: &Rc<Self>) -> Result<(Sender<B>, bool), Failure> {
+        let Some(multiplex) = &self.multiplex else {
+            return Ok((Sender::Http1(self.connect_http1().await?), false));
+        };
+        let config = &self.upstream.config;
+        let patience = config.connect_timeout.max(config.max_wait);
+        let most = config.http2_connections.get();
+        let connect = || self.connect_http2(multiplex);
+        let (place, old) = match multiplex.place(most, patience, connect).await {
+            Err(Failure::Busy) => return Err(self.upstream.busy()),
+            placed => placed?,
+        };
+        self.start_reaping();
+        Ok((Sender::Http2(place), old))
+    }
+
+    async fn connect_http2(
+        &self,
+        multiplex: &Multiplex<B>,
+    ) -> Result<http2::Connection<B>, Failure> {
+        let stream = self.upstream.connect(self.target()).await?;
+        self.counters.connections.increment(1);
+        match stream {
+            Stream::Plain(stream) => http2::begin(stream, multiplex.changed()).await,
+            Stream::Encrypted(stream) => http2::begin(*stream, multiplex.changed()).await,
+        }
+    }
+
+    async fn connect_http1(&self) -> Result<Http1<B>, Failure> {
         let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
         match stream {
@@ -191,7 +258,7 @@ where
         }
     }
 
-    async fn begin<T>(&self, stream: T) -> Result<Sender<B>, Failure>
+    async fn begin<T>(&self, stream: T) -> Result<Http1<B>, Failure>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -210,7 +277,11 @@ where
     }
 
     /// Keeps a connection whose answer has ended for the next request.
-    pub(super) fn give_back(self: &Rc<Self>, mut sender: Sender<B>) {
+    pub(super) fn give_back(self: &Rc<Self>, sender: Sender<B>) {
+        // Of HTTP/2, the place is given back by dropping it.
+        let Sender::Http1(mut sender) = sender else {
+            return;
+        };
         if sender.is_ready() {
             self.keep(sender);
         } else if !sender.is_closed() {
@@ -224,14 +295,18 @@ where
         }
     }
 
-    fn keep(self: &Rc<Self>, sender: Sender<B>) {
+    fn keep(self: &Rc<Self>, sender: Http1<B>) {
         let idle = &mut *self.pool.idle.borrow_mut();
         if idle.len() < self.upstream.config.max_idle {
             let since = Instant::now();
             idle.push(Idle { sender, since });
-            if !self.pool.reaping.replace(true) {
-                self.reap();
-            }
+            self.start_reaping();
+        }
+    }
+
+    fn start_reaping(self: &Rc<Self>) {
+        if !self.pool.reaping.replace(true) {
+            self.reap();
         }
     }
 
@@ -246,7 +321,9 @@ where
                     return;
                 };
                 lane.pool.drop_expired(&lane.upstream);
-                if lane.pool.idle.borrow().is_empty() {
+                let left = |multiplex: &Rc<Multiplex<B>>| multiplex.drop_idle(interval);
+                let left = lane.multiplex.as_ref().is_some_and(left);
+                if !left && lane.pool.idle.borrow().is_empty() {
                     lane.pool.reaping.set(false);
                     return;
                 }

@@ -30,7 +30,7 @@ pub struct ResponseBody<B> {
 
 impl<B> ResponseBody<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(
@@ -90,7 +90,7 @@ where
 
 impl<B> Body for ResponseBody<B>
 where
-    B: Body<Data = Bytes> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;

@@ -7,6 +7,7 @@ mod bodies;
 mod edge;
 mod failures;
 mod fields;
+mod http2;
 mod ingress;
 mod pools;
 mod reuse;

@@ -41,6 +41,10 @@ pub struct UpstreamConfig {
     pub idle_timeout: Duration,
     /// How many connections a worker keeps for the next request.
     pub max_idle: usize,
+    /// HTTP/2: by ALPN where it is `https://`, otherwise without asking.
+    pub http2: bool,
+    /// How many such connections a worker has to each target.
+    pub http2_connections: NonZeroUsize,
     /// Whom an `X-Edge-Assertion` is meant for; none is sent when not set.
     pub assertion: Option<String>,
     /// Who an assertion says it is by.
@@ -75,6 +79,8 @@ impl Default for UpstreamConfig {
             response_timeout: Duration::from_mins(1),
             idle_timeout: Duration::from_secs(4),
             max_idle: 128,
+            http2: false,
+            http2_connections: NonZeroUsize::MIN.saturating_add(1),
             assertion: None,
             assertion_issuer: "cypheron-edge".to_owned(),
             max_requests: None,
@@ -96,7 +102,8 @@ impl UpstreamConfig {
         self.host_rule(section, found);
         let encrypted = addresses.iter().any(|address| address.encrypted);
         if encrypted {
-            self.tls.problems(&format!("{section}.tls"), found);
+            self.tls
+                .problems(self.http2, &format!("{section}.tls"), found);
         } else if self.tls.is_written() && !addresses.is_empty() {
             let problem = "its targets are `http://`: write `https://`, or remove this section";
             found.push(Invalid::new(format!("{section}.tls"), problem));

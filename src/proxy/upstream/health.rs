@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ use super::target::Target;
 use super::{HostRule, Upstream};
 use crate::cause;
 use crate::proxy::BoxError;
+use crate::proxy::head::to_http2;
 use crate::setting::{self, Invalid};
 
 /// `[upstreams.<name>.health]`
@@ -157,7 +159,6 @@ impl Upstream {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::new(Nothing);
         *request.uri_mut() = Uri::from(config.path_and_query().ok_or("no path")?);
         let host = match &self.host {
@@ -167,21 +168,36 @@ impl Upstream {
         let headers = request.headers_mut();
         headers.insert(HOST, host.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static("cypheron-edge"));
-        let asking = sender.send_request(request);
-        // Whatever it ends with, the answer or the lack of one is told to who asked.
-        let driving = async {
-            connection.await.ok();
-            pending::<Infallible>().await
+        let status = if self.config.http2 {
+            to_http2(&mut request, self);
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            answered(sender.send_request(request), connection).await?
+        } else {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            answered(sender.send_request(request), connection).await?
         };
-        let response = tokio::select! {
-            response = asking => response?,
-            never = driving => match never {},
-        };
-        if response.status().is_success() {
+        if status.is_success() {
             Ok(())
         } else {
-            Err(format!("the answer is {}", response.status()).into())
+            Err(format!("the answer is {status}").into())
         }
+    }
+}
+
+/// The status of an answer. Whatever the connection ends with, that or the lack
+/// of it is told to who asked.
+async fn answered(
+    asking: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<StatusCode> {
+    let driving = async {
+        connection.await.ok();
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        response = asking => Ok(response?.status()),
+        never = driving => match never {},
     }
 }
 

@@ -104,7 +104,8 @@ impl Upstream {
         }
     }
 
-    fn busy(&self) -> Failure {
+    /// Counts a refusal.
+    pub(in crate::proxy) fn busy(&self) -> Failure {
         self.meters.busy.increment(1);
         Failure::Busy
     }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use foldhash::fast::RandomState;
 use http::HeaderValue;
+use http::uri::Scheme;
 
 use crate::clock::Tick;
 use crate::setting::Invalid;
@@ -84,7 +85,9 @@ impl Upstream {
         }
         let addresses = config.addresses(&section, found);
         let encrypted = addresses.iter().any(|address| address.encrypted);
-        let tls = encrypted.then(|| Tls::open(&config.tls)).transpose();
+        let tls = encrypted
+            .then(|| Tls::open(&config.tls, config.http2))
+            .transpose();
         let targets: Box<[Target]> = addresses
             .iter()
             .filter_map(|address| Target::new(address, config.max_connections))
@@ -102,6 +105,13 @@ impl Upstream {
             config: config.clone(),
             targets,
         })
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        match self.tls {
+            Some(_) => Scheme::HTTPS,
+            None => Scheme::HTTP,
+        }
     }
 
     /// Those of its targets that are expected to answer, and have room.

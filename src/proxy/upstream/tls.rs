@@ -33,8 +33,8 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    pub(super) fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
-        if let Err(unusable) = Tls::open(self) {
+    pub(super) fn problems(&self, http2: bool, section: &str, found: &mut Vec<Invalid>) {
+        if let Err(unusable) = Tls::open(self, http2) {
             let key = format!("{section}.{}", unusable.key);
             found.push(Invalid::new(key, unusable.problem));
         }
@@ -50,7 +50,7 @@ impl TlsConfig {
             .flatten()
     }
 
-    fn load(&self) -> Result<ClientConfig, Unusable> {
+    fn load(&self, http2: bool) -> Result<ClientConfig, Unusable> {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| Unusable::new("ca", error.to_string()))?
@@ -69,7 +69,7 @@ impl TlsConfig {
             (Some(_), None) => return Err(Unusable::new("key", "is missing beside `certificate`")),
             (None, Some(_)) => return Err(Unusable::new("certificate", "is missing beside `key`")),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol(http2).to_vec()];
         Ok(config)
     }
 
@@ -102,6 +102,10 @@ impl TlsConfig {
             Unusable::new("server_name", problem)
         })
     }
+}
+
+const fn protocol(http2: bool) -> &'static [u8] {
+    if http2 { b"h2" } else { b"http/1.1" }
 }
 
 fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -140,6 +144,7 @@ impl Unusable {
 pub(super) struct Tls {
     files: TlsConfig,
     name: Option<ServerName<'static>>,
+    http2: bool,
     current: ArcSwap<ClientConfig>,
     stamps: Mutex<Vec<Stamp>>,
 }
@@ -148,13 +153,14 @@ pub(super) struct Tls {
 type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
 impl Tls {
-    pub(super) fn open(files: &TlsConfig) -> Result<Self, Unusable> {
+    pub(super) fn open(files: &TlsConfig, http2: bool) -> Result<Self, Unusable> {
         // Looked at first: what changes while it is read is read again.
         let stamps = Mutex::new(stamps(files));
         Ok(Self {
             name: files.name()?,
-            current: ArcSwap::from_pointee(files.load()?),
+            current: ArcSwap::from_pointee(files.load(http2)?),
             files: files.clone(),
+            http2,
             stamps,
         })
     }
@@ -170,7 +176,13 @@ impl Tls {
             None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
         let connector = TlsConnector::from(self.current.load_full());
-        connector.connect(name, stream).await
+        let stream = connector.connect(name, stream).await?;
+        let spoken = stream.get_ref().1.alpn_protocol();
+        // HTTP/1.1 is what they speak who say nothing.
+        if spoken == Some(protocol(self.http2)) || (spoken.is_none() && !self.http2) {
+            return Ok(stream);
+        }
+        Err(io::Error::other("the upstream does not speak HTTP/2"))
     }
 
     /// Takes files that changed into use, for new connections. Those that
@@ -182,7 +194,7 @@ impl Tls {
             return;
         }
         *known = now;
-        match self.files.load() {
+        match self.files.load(self.http2) {
             Ok(config) => {
                 self.current.store(Arc::new(config));
                 tracing::info!(upstream, "certificates for an upstream were read again");

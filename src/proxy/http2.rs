@@ -1,0 +1,246 @@
+//! The HTTP/2 connections of one worker to one target.
+//!
+//! A connection has no more streams than its receive window has room for when
+//! all their clients stand still: each of them stalls its own stream, and no
+//! other.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::request_body::RequestBody;
+use super::{BoxError, Failure};
+
+/// What is read ahead of one client, and written ahead of one upstream.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How many streams a connection has at most; fewer where the peer says so.
+const MOST_STREAMS: u32 = 100;
+
+/// What is read ahead of all clients of a connection.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
+
+/// The largest head of an answer.
+const HEAD: u32 = 64 * 1024;
+
+/// A peer that is gone without a word is noticed after both.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The connections that streams can be begun on.
+pub(super) struct Multiplex<B> {
+    connections: RefCell<Vec<Rc<Connection<B>>>>,
+    /// How many are being opened.
+    opening: Cell<usize>,
+    /// How many could not be opened.
+    unopened: Cell<u64>,
+    /// A stream has ended, a peer allows more, or a connection was opened or could
+    /// not be.
+    changed: Rc<Notify>,
+}
+
+pub(super) struct Connection<B> {
+    sender: SendRequest<RequestBody<B>>,
+    streams: Cell<usize>,
+    /// As many as the peer allows, and we.
+    most: Rc<Cell<usize>>,
+    idle_since: Cell<Instant>,
+}
+
+/// Room for one stream, until this is dropped.
+pub(super) struct Place<B> {
+    connection: Rc<Connection<B>>,
+    multiplex: Rc<Multiplex<B>>,
+}
+
+impl<B> Place<B> {
+    pub(super) fn sender(&self) -> SendRequest<RequestBody<B>> {
+        self.connection.sender.clone()
+    }
+}
+
+impl<B> Drop for Place<B> {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.streams.set(connection.streams.get() - 1);
+        connection.idle_since.set(Instant::now());
+        self.multiplex.changed.notify_one();
+    }
+}
+
+impl<B> Multiplex<B> {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            connections: RefCell::new(Vec::new()),
+            opening: Cell::new(0),
+            unopened: Cell::new(0),
+            changed: Rc::new(Notify::new()),
+        })
+    }
+
+    /// A place on the open connection that has most room.
+    pub(super) fn take(self: &Rc<Self>) -> Option<Place<B>> {
+        let connections = &mut *self.connections.borrow_mut();
+        connections.retain(|connection| !connection.sender.is_closed());
+        let freest = connections
+            .iter()
+            .filter(|connection| connection.streams.get() < connection.most.get())
+            .min_by_key(|connection| connection.streams.get())?;
+        freest.streams.set(freest.streams.get() + 1);
+        Some(Place {
+            connection: Rc::clone(freest),
+            multiplex: Rc::clone(self),
+        })
+    }
+
+    /// A place, waiting for one, or for a new connection where there may be one
+    /// more; and whether it was there before.
+    pub(super) async fn place<F>(
+        self: &Rc<Self>,
+        most: usize,
+        patience: Duration,
+        connect: impl Fn() -> F,
+    ) -> Result<(Place<B>, bool), Failure>
+    where
+        F: Future<Output = Result<Connection<B>, Failure>>,
+    {
+        let (until, unopened) = (Instant::now() + patience, self.unopened.get());
+        loop {
+            if let Some(place) = self.take() {
+                return Ok((place, true));
+            }
+            let connections = self.connections.borrow().len();
+            if connections + self.opening.get() < most {
+                let opening = Opening::begin(self);
+                let connection = Rc::new(connect().await?);
+                self.connections.borrow_mut().push(connection);
+                opening.done();
+                if let Some(place) = self.take() {
+                    return Ok((place, false));
+                }
+                continue;
+            }
+            if connections == 0 && self.unopened.get() != unopened {
+                // What it waited for has failed.
+                let error = io::Error::other("another request found that there is no connection");
+                return Err(Failure::Connect(error));
+            }
+            timeout_at(until, self.changed.notified())
+                .await
+                .map_err(|_| Failure::Busy)?;
+        }
+    }
+
+    pub(super) fn changed(&self) -> Rc<Notify> {
+        Rc::clone(&self.changed)
+    }
+
+    /// Closes what nobody needed for long. Says whether any are left.
+    pub(super) fn drop_idle(&self, after: Duration) -> bool {
+        let connections = &mut *self.connections.borrow_mut();
+        connections.retain(|connection| {
+            let idle = connection.streams.get() == 0
+                && connection.idle_since.get() + after <= Instant::now();
+            !idle && !connection.sender.is_closed()
+        });
+        !connections.is_empty()
+    }
+}
+
+/// A connection is being opened.
+struct Opening<'a, B> {
+    multiplex: &'a Multiplex<B>,
+    done: Cell<bool>,
+}
+
+impl<'a, B> Opening<'a, B> {
+    fn begin(multiplex: &'a Multiplex<B>) -> Self {
+        multiplex.opening.set(multiplex.opening.get() + 1);
+        Self {
+            multiplex,
+            done: Cell::new(false),
+        }
+    }
+
+    fn done(self) {
+        self.done.set(true);
+    }
+}
+
+impl<B> Drop for Opening<'_, B> {
+    fn drop(&mut self) {
+        let multiplex = self.multiplex;
+        multiplex.opening.set(multiplex.opening.get() - 1);
+        if !self.done.get() {
+            multiplex.unopened.set(multiplex.unopened.get() + 1);
+        }
+        multiplex.changed.notify_waiters();
+    }
+}
+
+/// Begins HTTP/2 on a new connection, and tells when the peer allows more.
+pub(super) async fn begin<T, B>(stream: T, changed: Rc<Notify>) -> Result<Connection<B>, Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (sender, mut connection) = Builder::new(Local)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_header_list_size(HEAD)
+        // Until the peer says how many.
+        .initial_max_send_streams(1)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| Failure::BrokeOff(error.into()))?;
+    let most = Rc::new(Cell::new(1));
+    let allowed = Rc::clone(&most);
+    tokio::task::spawn_local(async move {
+        let ended = poll_fn(|cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            let now = connection.current_max_send_streams();
+            let before = allowed.replace(now.min(MOST_STREAMS as usize));
+            if allowed.get() > before {
+                changed.notify_waiters();
+            }
+            ended
+        });
+        // What a request has to know of it, it is told.
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, "a connection to an upstream broke off");
+        }
+    });
+    Ok(Connection {
+        sender,
+        streams: Cell::new(0),
+        most,
+        idle_since: Cell::new(Instant::now()),
+    })
+}
+
+/// Runs what belongs to a connection beside it, on its worker.
+#[derive(Clone, Copy, Debug)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
