@@ -60,6 +60,7 @@ fn request(edge: &Edge, token: &str, route: &Arc<Route>) -> Request<FullBody<Byt
         received: now,
         client: None,
         peer: None,
+        certificate: None,
         request_id: RequestId::generate(now.wall),
         route: Arc::clone(route),
         identity: Identity::ANONYMOUS,

@@ -26,6 +26,8 @@ pub struct RequestContext {
     pub client: Option<IpAddr>,
     /// Who the connection is with; `None` when nobody looked.
     pub peer: Option<Peer>,
+    /// What the client showed in the TLS handshake, and was verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
     pub request_id: RequestId,
     pub route: Arc<Route>,
     pub identity: Identity,
@@ -37,6 +39,18 @@ pub struct Peer {
     pub address: IpAddr,
     /// It is one of our proxies: what it says of the client is believed.
     pub trusted: bool,
+    /// The connection is encrypted.
+    pub secure: bool,
+}
+
+/// What is told of a client's certificate: made once for a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The subject's name (RFC 4514), percent-encoded where it is no visible
+    /// ASCII or `%`.
+    pub subject: HeaderValue,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    pub fingerprint: HeaderValue,
 }
 
 /// What a request is called in answers, logs and by the upstream: 1 to 128

@@ -84,7 +84,7 @@
 //! the Firestore store, `postgres` the PostgreSQL sink, `kyber` a second envelope
 //! suite.
 
-#[cfg(any(feature = "postgres", feature = "firestore"))]
+#[cfg(any(feature = "edge", feature = "postgres", feature = "firestore"))]
 mod cause;
 pub mod clock;
 pub mod problem;

@@ -58,6 +58,13 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
     })
 }
 
+/// As [`address`], for a setting that need not be set.
+pub fn some_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    address(deserializer).map(Some)
+}
+
 /// Longer than any bound that is meant, and still a moment from now: a clock
 /// has an end.
 const LONGEST: Duration = Duration::from_hours(36_525 * 24);

@@ -79,6 +79,7 @@ fn request(edge: &Edge, token: &str, route: &Arc<Route>) -> Request<Body> {
         received: now,
         client: None,
         peer: None,
+        certificate: None,
         request_id: RequestId::generate(now.wall),
         route: Arc::clone(route),
         identity: Identity::ANONYMOUS,

@@ -33,6 +33,7 @@ use crate::middleware::{ApiKeyAuthLayer, auth};
 use crate::proxy::{self, ClientAddressRule, Upstreams};
 use crate::repository::ApiKeyReader;
 use crate::route::{RouteConfig, RouteTable};
+use crate::server::tls::Tls;
 use crate::server::{self, Connection, Running, Server, Stop};
 use crate::telemetry::{Metrics, metric};
 use crate::token::TokenKeys;
@@ -59,6 +60,7 @@ pub(super) struct Edge {
     health: Arc<Health>,
     routing: Routing,
     clock: Clock,
+    tls: Option<Tls>,
     shipper: Ending<bool>,
     probes: Ending<()>,
     // Given back last: until then the directory is ours.
@@ -245,15 +247,26 @@ impl Edge {
             0 => None,
             deciders => Some(decide(config, decisions, deciders, workers, &parts)?),
         };
-        let address = server.address();
+        let (address, tls_address) = (server.address(), server.tls_address());
+        let tls = server.tls().cloned();
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.follow(parts.clock.clone()));
+        }
         let keys = directory.clone();
         tokio::spawn(async move { directory.follow().await });
         let running = server.start(move |worker| {
             let stack = parts.stack(worker);
-            move |connection: Connection| stack.for_peer(connection.peer.ip())
+            move |connection: Connection| {
+                let service = stack.for_peer(connection.peer.ip());
+                match connection.tls {
+                    None => service,
+                    Some(secured) => service.over_tls(secured.client),
+                }
+            }
         })?;
         tracing::info!(
             %address,
+            tls = tls_address.map(tracing::field::display),
             workers,
             health = %config.health.listen,
             routes = config.routes.len(),
@@ -273,17 +286,24 @@ impl Edge {
             health,
             routing,
             clock: edge_clock,
+            tls,
             _data: data,
         })
     }
 
-    /// Takes routes, upstreams and limits of another configuration into use,
-    /// all of them or, when any is unsound, none.
+    /// Takes routes, upstreams, limits and certificates of another configuration
+    /// into use, all of them or, when any is unsound, none.
     pub(super) fn reload(&self, config: &Config) -> Result<(), Problems> {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
         let decision_routes = decision_routes(config)?;
         let known = self.routing.upstreams.load();
         let upstreams = known.followed_by(&config.upstreams).map_err(Problems)?;
+        // The rest cannot fail after it.
+        if let Some(tls) = &self.tls
+            && config.server.tls.is_on()
+        {
+            tls.reload(&config.server.tls).map_err(Problems)?;
+        }
         upstreams.look_after(&self.clock);
         // Upstreams first: no route leads to one that is not there yet.
         self.routing.upstreams.store(Arc::new(upstreams));

@@ -7,7 +7,7 @@ use super::operations::OpenError;
 use crate::admin::OperationError;
 use crate::config::Problems;
 use crate::decision;
-use crate::server::BindError;
+use crate::server::StartError;
 use crate::telemetry::AlreadyInstalled;
 use crate::token::InvalidPrefix;
 use crate::usage::journal::{self, ClaimError};
@@ -27,7 +27,7 @@ pub enum ServeError {
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Listen(#[from] StartError),
     #[error(transparent)]
     Decision(#[from] decision::BindError),
     #[error(
@@ -62,7 +62,7 @@ impl ServeError {
             | Self::InUse(_)
             | Self::Data(_)
             | Self::Prefix(_)
-            | Self::Bind(_)
+            | Self::Listen(_)
             | Self::Decision(_)
             | Self::Health { .. }
             | Self::Journal(journal::OpenError::TooSmall { .. }) => true,

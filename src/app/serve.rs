@@ -30,7 +30,7 @@ pub fn serve(
         while let Wanted::Reload = signals.next().await {
             match reload().and_then(|next| edge.reload(&next).map(|()| next)) {
                 Ok(next) => {
-                    tracing::info!("routes, upstreams and limits were reloaded");
+                    tracing::info!("routes, upstreams, limits and certificates were reloaded");
                     let waiting = config.waiting_for_a_start(&next).join(", ");
                     if !waiting.is_empty() {
                         tracing::warn!(%waiting, "changed, and takes effect at the next start");

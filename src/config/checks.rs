@@ -1,9 +1,11 @@
 //! What no section can know alone.
 
 use super::{Config, Purpose, schema};
+use crate::clock::Clock;
 #[cfg(feature = "firestore")]
 use crate::repository::{self, StoreKind};
 use crate::route::RouteTable;
+use crate::server;
 use crate::setting::Invalid;
 
 /// Complains of what does not go together, once every section is sound.
@@ -12,6 +14,14 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
         let problem = "is the address of the traffic, `server.listen`: choose another port";
         found.push(Invalid::new("health.listen", problem));
     }
+    if config.server.tls.listen == Some(config.health.listen) {
+        let problem = "is the address of the health, `health.listen`: choose another port";
+        found.push(Invalid::new("server.tls.listen", problem));
+    }
+    found.extend(server::tls::check(
+        &config.server.tls,
+        Clock::system().wall(),
+    ));
     for route in &config.routes {
         if !config.upstreams.contains_key(&route.upstream) {
             found.push(Invalid::new(

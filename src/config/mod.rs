@@ -152,12 +152,12 @@ impl Config {
 
 impl Config {
     /// The sections that differ and take effect at the next start only: a
-    /// reload takes routes, upstreams and limits.
+    /// reload takes routes, upstreams, limits and certificates.
     pub fn waiting_for_a_start(&self, next: &Self) -> Vec<&'static str> {
         [
             ("data", self.data != next.data),
             ("log", self.log != next.log),
-            ("server", self.server != next.server),
+            ("server", !self.server.is_served_as(&next.server)),
             ("health", self.health != next.health),
             ("auth", self.auth != next.auth),
             ("keys", self.keys != next.keys),

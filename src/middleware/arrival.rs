@@ -37,6 +37,7 @@ fn arrive<B>(request: &Request<B>, clock: &Clock) -> RequestContext {
         route: route(request.extensions().get()),
         received,
         peer: None,
+        certificate: None,
         identity: Identity::ANONYMOUS,
     }
 }

@@ -34,6 +34,7 @@ impl ClientAddressRule {
                 .trusted_proxies
                 .iter()
                 .any(|network| network.contains(&address)),
+            secure: false,
         }
     }
 

@@ -14,11 +14,13 @@ use crate::context::{RequestContext, RequestId};
 
 pub(super) const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
 pub(super) const X_EDGE_ASSERTION: HeaderName = HeaderName::from_static("x-edge-assertion");
+const X_EDGE_CLIENT_SUBJECT: HeaderName = HeaderName::from_static("x-edge-client-subject");
+const X_EDGE_CLIENT_FINGERPRINT: HeaderName = HeaderName::from_static("x-edge-client-fingerprint");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What is set at most, so that a map grows once.
-const SET: usize = 12;
+const SET: usize = 14;
 
 /// Rewrites the heads of requests. One for each worker.
 #[derive(Debug)]
@@ -67,6 +69,10 @@ impl Heads {
         if let Some(entry) = context.identity.entry() {
             self.keys.set(entry, headers);
         }
+        if let Some(certificate) = &context.certificate {
+            headers.insert(X_EDGE_CLIENT_SUBJECT, certificate.subject.clone());
+            headers.insert(X_EDGE_CLIENT_FINGERPRINT, certificate.fingerprint.clone());
+        }
         headers.insert(X_EDGE_ROUTE, context.route.name.header().clone());
         headers.insert(RequestId::FIELD, context.request_id.header().clone());
         if let Some(assertion) = &upstream.assertion {
@@ -98,7 +104,9 @@ impl Heads {
             headers.insert(X_FORWARDED_FOR, value);
         }
         if !headers.contains_key(X_FORWARDED_PROTO) {
-            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+            let secure = context.peer.is_some_and(|peer| peer.secure);
+            let scheme = if secure { "https" } else { "http" };
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
         if !headers.contains_key(X_FORWARDED_HOST)
             && let Some(host) = headers.get(HOST).cloned()

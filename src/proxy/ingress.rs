@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::ClientAddressRule;
 use super::meters::Meters;
 use crate::clock::{Clock, Now};
-use crate::context::{Identity, Peer, Refused, RequestContext, RequestId};
+use crate::context::{ClientCertificate, Identity, Peer, Refused, RequestContext, RequestId};
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::route::{Cors, Host, Route, RouteTable};
@@ -66,6 +66,7 @@ impl<S, C> Layer<S> for IngressLayer<C> {
             inner,
             shared: Rc::clone(&self.0),
             peer: None,
+            certificate: None,
         }
     }
 }
@@ -78,6 +79,7 @@ pub struct Ingress<S, C> {
     inner: S,
     shared: Rc<Shared<C>>,
     peer: Option<Peer>,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl<S: Clone, C> Clone for Ingress<S, C> {
@@ -86,6 +88,7 @@ impl<S: Clone, C> Clone for Ingress<S, C> {
             inner: self.inner.clone(),
             shared: Rc::clone(&self.shared),
             peer: self.peer,
+            certificate: self.certificate.clone(),
         }
     }
 }
@@ -97,6 +100,21 @@ impl<S: Clone, C> Ingress<S, C> {
             inner: self.inner.clone(),
             shared: Rc::clone(&self.shared),
             peer: Some(self.shared.client_address.peer(peer)),
+            certificate: None,
+        }
+    }
+
+    /// The same for a connection over TLS, in which the client may have shown a
+    /// certificate.
+    pub fn over_tls(self, certificate: Option<Arc<ClientCertificate>>) -> Self {
+        let secure = |peer| Peer {
+            secure: true,
+            ..peer
+        };
+        Self {
+            peer: self.peer.map(secure),
+            certificate,
+            ..self
         }
     }
 }
@@ -245,6 +263,7 @@ impl<S, C> Ingress<S, C> {
             received,
             client,
             peer: self.peer,
+            certificate: self.certificate.clone(),
             request_id: request_id.clone(),
             route: Arc::clone(route),
             identity: Identity::ANONYMOUS,

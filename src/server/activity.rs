@@ -9,6 +9,8 @@ use tokio::time::Instant;
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Before the first byte.
+    Fresh,
     /// Between requests.
     Idle,
     /// In the head of a request.
@@ -42,6 +44,7 @@ pub(super) enum Overdue {
 /// How long the phases may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    pub(super) first_byte: Duration,
     pub(super) header: Duration,
     pub(super) idle: Duration,
 }
@@ -49,7 +52,7 @@ pub(super) struct Limits {
 impl Activity {
     pub(super) fn new() -> Rc<Self> {
         Rc::new(Self {
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Phase::Fresh),
             since: Cell::new(Instant::now()),
             blocked: Cell::new(None),
             settled: Cell::new(true),
@@ -57,7 +60,7 @@ impl Activity {
     }
 
     pub(super) fn bytes_were_read(&self) {
-        if self.phase.get() == Phase::Idle {
+        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
             self.enter(Phase::Head);
         }
     }
@@ -103,6 +106,7 @@ impl Activity {
         }
         let since = self.since.get();
         match self.phase.get() {
+            Phase::Fresh => Some((since + limits.first_byte, Overdue::Idle)),
             Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
             Phase::Head => Some((since + limits.header, Overdue::Head)),
             Phase::Busy => None,

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+use super::tls;
 use crate::setting::{self, Invalid};
 
 /// hyper's read buffer is no smaller, so neither is what it lets through.
@@ -26,6 +27,10 @@ pub struct Config {
     /// How many of them a request passes: the client is this many from the
     /// right of `X-Forwarded-For`.
     pub trusted_hops: NonZeroUsize,
+    /// From a connection, or the end of its TLS handshake, to the first byte of
+    /// its first request.
+    #[serde(deserialize_with = "setting::duration")]
+    pub first_byte_timeout: Duration,
     /// For a request head, from its first byte to its last.
     #[serde(deserialize_with = "setting::duration")]
     pub header_timeout: Duration,
@@ -43,6 +48,7 @@ pub struct Config {
     /// How long what is in flight may take after that.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_timeout: Duration,
+    pub tls: tls::Config,
 }
 
 impl Default for Config {
@@ -52,6 +58,7 @@ impl Default for Config {
             workers: Workers::Auto,
             trusted_proxies: Vec::new(),
             trusted_hops: NonZeroUsize::MIN,
+            first_byte_timeout: Duration::from_secs(15),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_header_bytes: ByteSize::kib(32),
@@ -59,16 +66,37 @@ impl Default for Config {
             max_connections: 20_000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(7),
+            tls: tls::Config::default(),
         }
     }
 }
 
 impl Config {
+    /// Whether a running server can go on to `next`: all that differs is what
+    /// TLS loads anew.
+    pub fn is_served_as(&self, next: &Self) -> bool {
+        let with_tls_of = |other: &Self| tls::Config {
+            listen: self.tls.listen,
+            ..other.tls.clone()
+        };
+        let reloadable = self.tls.is_on() == next.tls.is_on();
+        let as_next = Self {
+            tls: if reloadable {
+                with_tls_of(next)
+            } else {
+                self.tls.clone()
+            },
+            ..self.clone()
+        };
+        as_next == *next
+    }
+
     pub fn problems(&self, section: &str, found: &mut Vec<Invalid>) {
         let mut invalid = |key: &str, problem: String| {
             found.push(Invalid::new(format!("{section}.{key}"), problem));
         };
         for (key, duration) in [
+            ("first_byte_timeout", self.first_byte_timeout),
             ("header_timeout", self.header_timeout),
             ("idle_timeout", self.idle_timeout),
         ] {
@@ -86,6 +114,12 @@ impl Config {
         if self.max_connections == 0 {
             invalid("max_connections", "is zero: nothing would be served".into());
         }
+        if self.tls.listen == Some(self.listen) {
+            let problem = "is the address of the plain traffic, `server.listen`: choose another \
+                           port, or leave it out to speak only TLS there";
+            invalid("tls.listen", problem.into());
+        }
+        self.tls.problems(&format!("{section}.tls"), found);
     }
 }
 

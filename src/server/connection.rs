@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
@@ -46,6 +46,7 @@ impl Protocol {
         Self {
             http1,
             limits: Limits {
+                first_byte: config.first_byte_timeout.min(config.idle_timeout),
                 header: config.header_timeout,
                 idle: config.idle_timeout,
             },
@@ -53,8 +54,9 @@ impl Protocol {
     }
 
     /// Serves `stream` until it ends, is told to drain, or takes too long.
-    pub(super) async fn serve<S, B>(&self, stream: TcpStream, service: S, registered: Registered)
+    pub(super) async fn serve<T, S, B>(&self, stream: T, service: S, registered: Registered)
     where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
         S::Error: Into<BoxError>,
         B: Body<Data = Bytes> + 'static,

@@ -3,11 +3,11 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::activity::Activity;
 use super::unparsed;
@@ -16,8 +16,8 @@ use super::unparsed;
 ///
 /// Where hyper answers a head that it could not read, bare, it says what the
 /// problem is instead.
-pub(super) struct WatchedIo {
-    stream: TokioIo<TcpStream>,
+pub(super) struct WatchedIo<T> {
+    stream: TokioIo<T>,
     activity: Rc<Activity>,
     instead: Option<Instead>,
 }
@@ -28,8 +28,8 @@ struct Instead {
     written: usize,
 }
 
-impl WatchedIo {
-    pub(super) fn new(stream: TcpStream, activity: Rc<Activity>) -> Self {
+impl<T: AsyncRead + AsyncWrite + Unpin> WatchedIo<T> {
+    pub(super) fn new(stream: T, activity: Rc<Activity>) -> Self {
         Self {
             stream: TokioIo::new(stream),
             activity,
@@ -38,9 +38,11 @@ impl WatchedIo {
     }
 
     /// Says a last word, as far as the socket takes it at once.
-    pub(super) fn say(&self, word: &[u8]) {
+    pub(super) fn say(&mut self, word: &[u8]) {
+        let cx = &mut Context::from_waker(Waker::noop());
         // The connection is given up: there is nobody to tell of a failure.
-        let _ = self.stream.inner().try_write(word);
+        let _ = Pin::new(&mut self.stream).poll_write(cx, word);
+        let _ = Pin::new(&mut self.stream).poll_flush(cx);
     }
 
     /// Of a write of `length` bytes, when something else is said instead.
@@ -71,7 +73,7 @@ impl WatchedIo {
     }
 }
 
-impl Read for WatchedIo {
+impl<T: AsyncRead + AsyncWrite + Unpin> Read for WatchedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +85,7 @@ impl Read for WatchedIo {
     }
 }
 
-impl Write for WatchedIo {
+impl<T: AsyncRead + AsyncWrite + Unpin> Write for WatchedIo<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

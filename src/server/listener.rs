@@ -14,8 +14,10 @@ const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("server.listen: cannot listen on {address}: {source}{advice}", advice = self.advice())]
+#[error("{setting}: cannot listen on {address}: {source}{advice}", advice = self.advice())]
 pub struct BindError {
+    /// Which one it was.
+    setting: &'static str,
     address: SocketAddr,
     source: io::Error,
 }
@@ -45,20 +47,30 @@ impl BindError {
 /// Sockets that have a port, and refuse connections until they listen.
 #[derive(Debug)]
 pub(super) struct Bound {
+    setting: &'static str,
     address: SocketAddr,
     sockets: Vec<Socket>,
 }
 
 impl Bound {
-    /// `count` sockets on `address`, at least one.
-    pub(super) fn to(address: SocketAddr, count: usize) -> Result<Self, BindError> {
-        let failed = |source| BindError { address, source };
+    /// `count` sockets on `address`, which `setting` names; at least one.
+    pub(super) fn to(
+        address: SocketAddr,
+        count: usize,
+        setting: &'static str,
+    ) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            setting,
+            address,
+            source,
+        };
         unshared(address).map_err(failed)?;
         let first = prepared(address).map_err(failed)?;
         let address = local(&first).map_err(failed)?;
         let rest = (1..count).map(|_| prepared(address).map_err(failed));
         let sockets = std::iter::once(Ok(first)).chain(rest);
         Ok(Self {
+            setting,
             address,
             sockets: sockets.collect::<Result<_, _>>()?,
         })
@@ -74,8 +86,12 @@ impl Bound {
     }
 
     pub(super) fn listen(self) -> Result<Vec<TcpListener>, BindError> {
-        let address = self.address;
-        let failed = |source| BindError { address, source };
+        let (setting, address) = (self.setting, self.address);
+        let failed = |source| BindError {
+            setting,
+            address,
+            source,
+        };
         // Somebody may have begun to listen meanwhile.
         unshared(address).map_err(failed)?;
         let sockets = self.sockets.into_iter();
@@ -127,7 +143,7 @@ mod tests {
     fn sockets_share_a_port_that_nobody_else_gets() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let address: SocketAddr = address.parse().unwrap();
-            let bound = Bound::to(address, 3).unwrap();
+            let bound = Bound::to(address, 3, "server.listen").unwrap();
             let address = bound.address();
             let listeners = bound.listen().unwrap();
             assert_eq!(listeners.len(), 3);
@@ -136,7 +152,7 @@ mod tests {
                     .iter()
                     .all(|listener| listener.local_addr().unwrap() == address)
             );
-            let error = Bound::to(address, 1).unwrap_err();
+            let error = Bound::to(address, 1, "server.listen").unwrap_err();
             assert!(error.is_taken());
             let text = error.to_string();
             assert!(text.contains("server.listen") && text.contains(&address.to_string()));
@@ -145,10 +161,13 @@ mod tests {
 
     #[test]
     fn until_it_listens_a_socket_refuses_and_another_one_may_come_first() {
-        let bound = Bound::to("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let bound = Bound::to("127.0.0.1:0".parse().unwrap(), 2, "server.listen").unwrap();
         let refused = TcpStream::connect(bound.address()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        let first = Bound::to(bound.address(), 1).unwrap().listen().unwrap();
+        let first = Bound::to(bound.address(), 1, "server.listen")
+            .unwrap()
+            .listen()
+            .unwrap();
         assert!(bound.listen().unwrap_err().is_taken());
         drop(first);
     }

@@ -1,13 +1,13 @@
 //! How many connections each worker has, and who takes the next one.
 
 use std::fmt;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::Raw;
 use crate::telemetry::metric::{CONNECTIONS, CONNECTIONS_ACCEPTED, CONNECTIONS_CLOSED_FULL};
 
 /// A worker keeps what it accepts up to an eighth above the mean, and this many
@@ -17,7 +17,7 @@ const SLACK: usize = 4;
 /// The connections of all workers.
 pub(super) struct Loads {
     counts: Box<[AtomicUsize]>,
-    handing: Box<[UnboundedSender<TcpStream>]>,
+    handing: Box<[UnboundedSender<Raw>]>,
     max: usize,
     open: Gauge,
     accepted: Counter,
@@ -31,7 +31,7 @@ impl fmt::Debug for Loads {
 }
 
 impl Loads {
-    pub(super) fn new(handing: Vec<UnboundedSender<TcpStream>>, max: usize) -> Self {
+    pub(super) fn new(handing: Vec<UnboundedSender<Raw>>, max: usize) -> Self {
         Self {
             counts: handing.iter().map(|_| AtomicUsize::new(0)).collect(),
             handing: handing.into(),
@@ -71,9 +71,9 @@ impl Loads {
             .filter(|&least| least != index)
     }
 
-    /// The stream again when worker `to` takes nothing any more.
-    pub(super) fn hand_on(&self, stream: TcpStream, to: usize) -> Result<(), TcpStream> {
-        self.handing[to].send(stream).map_err(|refused| refused.0)
+    /// It again when worker `to` takes nothing any more.
+    pub(super) fn hand_on(&self, raw: Raw, to: usize) -> Result<(), Raw> {
+        self.handing[to].send(raw).map_err(|refused| refused.0)
     }
 
     /// Counts a connection of worker `index` until the guard is dropped.

@@ -5,6 +5,8 @@
 //! spreads new connections by hash; a worker that got far more than its share
 //! hands new ones on.
 //!
+//! One address is served in plain, with TLS, or two, one each way.
+//!
 //! What is served is any service: the server knows nothing of keys or routes.
 //! Stopping goes in three steps: accepting goes on for `drain_delay`, then
 //! listeners and idle connections are closed, then what is in flight has
@@ -19,6 +21,7 @@ mod load;
 mod registry;
 mod response_body;
 mod service;
+pub mod tls;
 mod unparsed;
 mod worker;
 
@@ -33,47 +36,98 @@ use std::{fmt, io as std_io};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
 use self::listener::Bound;
 use self::load::Loads;
-use self::worker::Worker;
+use self::tls::Tls;
+use self::worker::{Door, Doors, Worker};
+use crate::context::ClientCertificate;
+use crate::setting::Invalid;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// `None` where it is not encrypted.
+    pub tls: Option<Secured>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// Who the client is, when it showed a certificate; that was verified.
+    pub client: Option<Arc<ClientCertificate>>,
+}
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Tls(Vec<Invalid>),
+}
+
+impl StartError {
+    /// Another process has the port.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Bind(error) if error.is_taken())
+    }
 }
 
 /// Sockets, one per worker, that do not listen yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    bound: Bound,
+    tls: Option<Tls>,
+    /// At `server.listen`.
+    main: Bound,
+    /// At `server.tls.listen`, when that is another address.
+    encrypted: Option<Bound>,
 }
 
 impl Server {
     /// Opens the sockets. Clients are refused until the workers start: what they
     /// have to wait for may take long.
-    pub fn bind(config: &Config) -> Result<Self, BindError> {
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let tls = Tls::load(&config.tls).map_err(StartError::Tls)?;
+        let workers = config.workers.count();
+        let main = Bound::to(config.listen, workers, "server.listen")?;
+        let beside = config.tls.listen.filter(|_| tls.is_some());
+        let encrypted = beside
+            .map(|address| Bound::to(address, workers, "server.tls.listen"))
+            .transpose()?;
         Ok(Self {
             config: config.clone(),
-            bound: Bound::to(config.listen, config.workers.count())?,
+            tls,
+            main,
+            encrypted,
         })
     }
 
     /// Where it listens: with the port that was given for port 0.
     pub const fn address(&self) -> SocketAddr {
-        self.bound.address()
+        self.main.address()
+    }
+
+    /// Where TLS is spoken: beside the [`address`](Self::address), or there.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        let bound = self.encrypted.as_ref().unwrap_or(&self.main);
+        self.tls.is_some().then_some(bound.address())
+    }
+
+    /// To load certificates anew.
+    pub const fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     pub const fn workers(&self) -> usize {
-        self.bound.count()
+        self.main.count()
     }
 
     /// Starts the workers. Each calls `make` with its number, on its own
@@ -82,26 +136,27 @@ impl Server {
     pub fn start<M, C, S, B>(self, make: M) -> std_io::Result<Running>
     where
         M: Fn(usize) -> C + Send + Sync + 'static,
-        C: Fn(Connection) -> S,
+        C: Fn(Connection) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
         S::Error: Into<BoxError>,
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let listeners = self.bound.listen()?;
+        let doors = open(self.main, self.encrypted, self.tls.is_some())?;
         let make = Arc::new(make);
-        let config = Arc::new(self.config);
+        let (config, tls) = (Arc::new(self.config), self.tls);
         let (stop, stopped) = watch::channel(false);
         let stop = Stop(stop);
         let (ended, unfinished) = mpsc::unbounded_channel();
         let (handing, handed): (Vec<_>, Vec<_>) =
-            listeners.iter().map(|_| mpsc::unbounded_channel()).unzip();
+            doors.iter().map(|_| mpsc::unbounded_channel()).unzip();
         let loads = Arc::new(Loads::new(handing, config.max_connections));
-        let mut threads = Vec::with_capacity(listeners.len());
-        for (index, (listener, handed)) in listeners.into_iter().zip(handed).enumerate() {
+        let mut threads = Vec::with_capacity(doors.len());
+        for (index, (doors, handed)) in doors.into_iter().zip(handed).enumerate() {
             let worker = Worker {
                 index,
                 config: Arc::clone(&config),
+                tls: tls.clone(),
                 loads: Arc::clone(&loads),
                 stopped: stopped.clone(),
             };
@@ -109,7 +164,7 @@ impl Server {
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
-                    let unfinished = worker.run(listener, handed, &*make).inspect_err(|_| {
+                    let unfinished = worker.run(doors, handed, &*make).inspect_err(|_| {
                         stop.stop();
                     })?;
                     // Nobody listens when nobody waits for the end.
@@ -127,8 +182,25 @@ impl Server {
     }
 }
 
+/// Listens, and gives each worker its sockets.
+fn open(main: Bound, encrypted: Option<Bound>, has_tls: bool) -> Result<Vec<Doors>, BindError> {
+    let at_main = if has_tls && encrypted.is_none() {
+        Door::Encrypted
+    } else {
+        Door::Plain
+    };
+    let main = main.listen()?.into_iter();
+    let mut doors: Vec<Doors> = main.map(|listener| vec![(at_main, listener)]).collect();
+    if let Some(encrypted) = encrypted {
+        for (doors, listener) in doors.iter_mut().zip(encrypted.listen()?) {
+            doors.push((Door::Encrypted, listener));
+        }
+    }
+    Ok(doors)
+}
+
 /// Handed to another worker by the one that accepted it.
-type Handed = mpsc::UnboundedReceiver<std::net::TcpStream>;
+type Handed = mpsc::UnboundedReceiver<Raw>;
 
 /// Workers that serve.
 pub struct Running {
@@ -191,8 +263,8 @@ impl fmt::Debug for Running {
     }
 }
 
-/// An accepted connection, before it is served.
-struct Accepted {
-    stream: TcpStream,
-    ends: Connection,
+/// An accepted connection that no runtime has yet.
+struct Raw {
+    stream: std::net::TcpStream,
+    door: Door,
 }

@@ -1,10 +1,13 @@
-//! One worker: its runtime, its socket, its connections.
+//! One worker: its runtime, its sockets, its connections.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::iter::from_fn;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,14 +22,26 @@ use tower_service::Service;
 use super::connection::Protocol;
 use super::load::Loads;
 use super::registry::Registry;
-use super::{Accepted, BoxError, Config, Connection, Handed};
+use super::tls::Tls;
+use super::{BoxError, Config, Connection, Handed, Raw};
 
 /// How long a worker waits after an error that accepting again would repeat,
 /// as being out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Which way a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Plain,
+    Encrypted,
+}
+
+/// The listening sockets of one worker.
+pub(super) type Doors = Vec<(Door, StdListener)>;
+
 pub(super) struct Worker {
     pub(super) index: usize,
+    pub(super) tls: Option<Tls>,
     pub(super) config: Arc<Config>,
     pub(super) loads: Arc<Loads>,
     pub(super) stopped: watch::Receiver<bool>,
@@ -37,12 +52,12 @@ impl Worker {
     /// had to cut.
     pub(super) fn run<C, S, B>(
         self,
-        listener: StdListener,
+        doors: Doors,
         handed: Handed,
         make: &impl Fn(usize) -> C,
     ) -> io::Result<usize>
     where
-        C: Fn(Connection) -> S,
+        C: Fn(Connection) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + 'static,
         S::Error: Into<BoxError>,
         B: http_body::Body<Data = Bytes> + 'static,
@@ -52,21 +67,39 @@ impl Worker {
             .enable_all()
             .build()?;
         LocalSet::new().block_on(&runtime, async move {
-            let for_connection = make(self.index);
+            let for_connection = Rc::new(make(self.index));
             let protocol = Rc::new(Protocol::new(&self.config));
             let registry = Rc::new(Registry::default());
             let index = self.index;
             let loads = Arc::clone(&self.loads);
             let serve = |accepted: Accepted| {
-                let service = for_connection(accepted.ends);
                 let (protocol, counted) = (Rc::clone(&protocol), loads.count(index));
+                let for_connection = Rc::clone(&for_connection);
                 let registered = registry.enter();
-                tokio::task::spawn_local(async move {
-                    protocol.serve(accepted.stream, service, registered).await;
-                    drop(counted);
-                });
+                let Accepted { stream, door, ends } = accepted;
+                match (door, self.tls.clone()) {
+                    (Door::Plain, _) => {
+                        let service = for_connection(ends);
+                        tokio::task::spawn_local(async move {
+                            protocol.serve(stream, service, registered).await;
+                            drop(counted);
+                        });
+                    }
+                    (Door::Encrypted, Some(tls)) => {
+                        tokio::task::spawn_local(async move {
+                            if let Some((stream, secured)) = tls.accept(stream).await {
+                                let tls = Some(secured);
+                                let service = for_connection(Connection { tls, ..ends });
+                                protocol.serve(stream, service, registered).await;
+                            }
+                            drop(counted);
+                        });
+                    }
+                    // Such a door is made for a TLS that is there.
+                    (Door::Encrypted, None) => {}
+                }
             };
-            self.accept_until_stopped(TcpListener::from_std(listener)?, handed, &serve)
+            self.accept_until_stopped(Listeners::new(doors)?, handed, &serve)
                 .await;
             registry.drain();
             let drained = timeout(self.config.drain_timeout, registry.emptied()).await;
@@ -79,7 +112,7 @@ impl Worker {
 
     async fn accept_until_stopped(
         &self,
-        listener: TcpListener,
+        listeners: Listeners,
         mut handed: Handed,
         serve: &impl Fn(Accepted),
     ) {
@@ -93,60 +126,115 @@ impl Worker {
             let accepted = tokio::select! {
                 biased;
                 () = &mut end => break,
-                accepted = listener.accept() => accepted.map(|(stream, _)| self.keep(stream)),
-                Some(stream) = handed.recv() => Ok(TcpStream::from_std(stream).ok()),
+                (door, accepted) = listeners.accept() => {
+                    accepted.map(|stream| self.keep(stream, door))
+                }
+                Some(raw) = handed.recv() => Ok(Accepted::of(raw)),
             };
             match accepted {
-                Ok(Some(stream)) => begin(stream, serve),
+                Ok(Some(accepted)) => serve(accepted),
                 Ok(None) => {}
                 Err(error) => pause_after(&error).await,
             }
         }
         // Clients whose connections the kernel has made already are served too.
         handed.close();
-        let waiting = listener.into_std().into_iter();
-        for stream in waiting.flat_map(|listener| from_fn(move || listener.accept().ok())) {
-            begin_std(stream.0, serve);
+        for (door, listener) in listeners.into_std() {
+            for (stream, _) in from_fn(|| listener.accept().ok()) {
+                begin_std(Raw { stream, door }, serve);
+            }
         }
-        while let Ok(stream) = handed.try_recv() {
-            begin_std(stream, serve);
+        while let Ok(raw) = handed.try_recv() {
+            begin_std(raw, serve);
         }
     }
 
-    /// The stream, unless there are too many or another worker takes it.
-    fn keep(&self, stream: TcpStream) -> Option<TcpStream> {
+    /// The connection, unless there are too many or another worker takes it.
+    fn keep(&self, stream: TcpStream, door: Door) -> Option<Accepted> {
         if self.loads.are_full() {
             tracing::debug!("server.max_connections are open: closing a new one");
             return None;
         }
         let Some(other) = self.loads.better_than(self.index) else {
-            return Some(stream);
+            return Accepted::new(stream, door);
         };
         let stream = stream.into_std().ok()?;
-        match self.loads.hand_on(stream, other) {
+        match self.loads.hand_on(Raw { stream, door }, other) {
             Ok(()) => None,
-            Err(stream) => TcpStream::from_std(stream).ok(),
+            Err(raw) => Accepted::of(raw),
         }
     }
 }
 
-fn begin(stream: TcpStream, serve: &impl Fn(Accepted)) {
-    // A connection that is gone already has no ends.
-    let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
-        return;
-    };
-    serve(Accepted {
-        stream,
-        ends: Connection { peer, local },
-    });
+/// The listening sockets, of which none can keep another from its turn.
+struct Listeners {
+    doors: Vec<(Door, TcpListener)>,
+    last: Cell<usize>,
 }
 
-fn begin_std(stream: StdStream, serve: &impl Fn(Accepted)) {
-    let stream = stream
-        .set_nonblocking(true)
-        .and_then(|()| TcpStream::from_std(stream));
-    if let Ok(stream) = stream {
-        begin(stream, serve);
+impl Listeners {
+    fn new(doors: Doors) -> io::Result<Self> {
+        let listening = |(door, listener)| Ok((door, TcpListener::from_std(listener)?));
+        Ok(Self {
+            doors: doors
+                .into_iter()
+                .map(listening)
+                .collect::<io::Result<_>>()?,
+            last: Cell::new(0),
+        })
+    }
+
+    async fn accept(&self) -> (Door, io::Result<TcpStream>) {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<(Door, io::Result<TcpStream>)> {
+        let count = self.doors.len();
+        for step in 1..=count {
+            let at = (self.last.get() + step) % count;
+            let (door, listener) = &self.doors[at];
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                self.last.set(at);
+                return Poll::Ready((*door, accepted.map(|(stream, _)| stream)));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn into_std(self) -> impl Iterator<Item = (Door, StdListener)> {
+        let doors = self.doors.into_iter();
+        doors.filter_map(|(door, listener)| Some((door, listener.into_std().ok()?)))
+    }
+}
+
+/// An accepted connection, before it is served.
+struct Accepted {
+    stream: TcpStream,
+    door: Door,
+    ends: Connection,
+}
+
+impl Accepted {
+    /// `None` for a connection that is gone already: it has no ends.
+    fn new(stream: TcpStream, door: Door) -> Option<Self> {
+        let ends = Connection {
+            peer: stream.peer_addr().ok()?,
+            local: stream.local_addr().ok()?,
+            tls: None,
+        };
+        Some(Self { stream, door, ends })
+    }
+
+    fn of(raw: Raw) -> Option<Self> {
+        Self::new(TcpStream::from_std(raw.stream).ok()?, raw.door)
+    }
+}
+
+fn begin_std(raw: Raw, serve: &impl Fn(Accepted)) {
+    if raw.stream.set_nonblocking(true).is_ok()
+        && let Some(accepted) = Accepted::of(raw)
+    {
+        serve(accepted);
     }
 }
 

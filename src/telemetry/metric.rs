@@ -31,6 +31,10 @@ metrics! {
     describe_gauge CONNECTIONS = "connections", Count, "Open connections of clients.";
     describe_counter CONNECTIONS_ACCEPTED = "connections_accepted_total", Count, "Connections of clients that were accepted.";
     describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
+    describe_counter TLS_HANDSHAKES = "tls_handshakes_total", Count, "TLS handshakes of clients that succeeded; the label `version` is `TLSv1_3` or `TLSv1_2`, `key_exchange` is how keys were agreed on.";
+    describe_counter TLS_HANDSHAKES_FAILED = "tls_handshakes_failed_total", Count, "TLS handshakes of clients that failed; the label `reason` is a word for why.";
+    describe_gauge TLS_CERTIFICATE_EXPIRY_SECONDS = "tls_certificate_expiry_timestamp_seconds", Seconds, "When a certificate expires, in seconds since 1970; the label `certificate` is its file.";
+    describe_counter TLS_RELOAD_FAILURES = "tls_reload_failures_total", Count, "How often certificates changed on disk and could not be used, so that the old ones stayed.";
     describe_counter REQUESTS = "requests_total", Count, "Requests by route (`none` where none matched) and outcome: admitted, or the reason of the refusal.";
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
     describe_counter DECISIONS_UNHEARD = "decisions_unheard_total", Count, "Questions of proxies that were not heard; the label `listener` is its name, `why` is caller-unknown or question-unclear.";

@@ -197,6 +197,7 @@ fn context(edge: &Edge, route: Route) -> RequestContext {
         received: now,
         client: None,
         peer: None,
+        certificate: None,
         request_id: cypheron_edge::context::RequestId::generate(now.wall),
         route: Arc::new(route),
         identity: Identity::ANONYMOUS,

@@ -107,7 +107,13 @@ impl Edge {
                         request
                     })
                     .service(forward(Arc::clone(&for_upstreams), signer(), clock));
-                move |connection: Connection| stack.for_peer(connection.peer.ip())
+                move |connection: Connection| {
+                    let service = stack.for_peer(connection.peer.ip());
+                    match connection.tls {
+                        None => service,
+                        Some(secured) => service.over_tls(secured.client),
+                    }
+                }
             })
             .unwrap();
         Self {

@@ -5,6 +5,8 @@
 
 mod bodies;
 mod edge;
+#[cfg(feature = "tls")]
+mod encrypted;
 mod failures;
 mod fields;
 mod http2;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "tls")]
+mod tls;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,6 +33,7 @@ fn start(config: &Config) -> (SocketAddr, Running) {
     let running = server
         .start(|_worker| {
             |connection: Connection| {
+                let peer = connection.peer;
                 service_fn(move |request: Request<Incoming>| async move {
                     if request.uri().path() == "/slow" {
                         sleep(Duration::from_millis(200)).await;
@@ -38,7 +42,7 @@ fn start(config: &Config) -> (SocketAddr, Running) {
                     let body = if bare {
                         String::new()
                     } else {
-                        connection.peer.to_string()
+                        peer.to_string()
                     };
                     let mut response = Response::new(Full::new(Bytes::from(body)));
                     if bare {
@@ -250,6 +254,22 @@ async fn what_does_not_end_in_time_is_cut_and_counted() {
     let drained = timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
     assert_eq!(drained.unfinished, 1);
     assert_eq!(read_to_end(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_before_an_idle_one() {
+    let config = Config {
+        first_byte_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_hours(1),
+        ..config()
+    };
+    let (address, _running) = start(&config);
+    let mut used = connect(address).await;
+    send(&mut used, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut used).await;
+    assert_eq!(read_to_end(&mut connect(address).await).await, "");
+    send(&mut used, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut used).await;
 }
 
 #[tokio::test]
