@@ -32,7 +32,7 @@ struct Forwarder {
     idle: RefCell<Vec<Sender>>,
 }
 
-pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let forwarder = Rc::new(Forwarder {
         upstream: options.upstream,
         host: HeaderValue::from_str(&options.upstream.to_string())?,

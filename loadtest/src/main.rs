@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Upstream(options) => upstream::run(&options),
         Command::Floor(options) => floor::run(&options),
-        Command::Bare(options) => bare::run(options),
+        Command::Bare(options) => bare::run(&options),
         Command::Seed(options) => seed::run(&options),
     };
     match ended {

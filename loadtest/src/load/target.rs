@@ -49,9 +49,10 @@ impl Target {
             .with_context(|| format!("{host} cannot be found"))?
             .next()
             .with_context(|| format!("{host} has no address"))?;
-        let tls = match secure {
-            true => Some((connector(), ServerName::try_from(host.to_owned())?)),
-            false => None,
+        let tls = if secure {
+            Some((connector(), ServerName::try_from(host.to_owned())?))
+        } else {
+            None
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let method = if body.is_some() { "POST" } else { "GET" };
@@ -92,7 +93,7 @@ impl Target {
 }
 
 fn connector() -> TlsConnector {
-    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots: RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
