@@ -23,6 +23,11 @@ impl<B> Body<B> {
         Self::Inner { body }
     }
 
+    /// Nothing but the head.
+    pub const fn empty() -> Self {
+        Self::Problem { document: None }
+    }
+
     pub const fn document(document: Bytes) -> Self {
         Self::Problem {
             document: Some(document),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::exchange::{Answered, Exchange, Way};
-use super::grpc;
+use super::grpc_timeout;
 use super::head::{self, Heads};
 use super::lanes::Lanes;
 use super::pool::Sender;
@@ -93,7 +93,7 @@ where
         let route = &*context.route;
         let (lane, waits) = self.lanes.engage(&route.upstream)?;
         let http2 = lane.upstream.config.http2;
-        let waits_for = http2.then(|| grpc::timeout(request.headers())).flatten();
+        let waits_for = http2.then(|| grpc_timeout::timeout(request.headers())).flatten();
         let timeout = route.timeout.into_iter().chain(waits_for).min();
         let deadline = timeout.map(|timeout| {
             let passed = self.clock.tick().since(context.received.tick);

@@ -1,92 +1,125 @@
-//! What gRPC says in the head of a request that matters to a proxy.
+//! What a gRPC client is told in the place of a problem document.
 
-use std::time::Duration;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 
-use http::{HeaderMap, HeaderName, header};
+use crate::context::{Refused, UpstreamFailure};
+use crate::problem;
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC: &[u8] = b"application/grpc";
 
-/// How long the client of a gRPC call waits, where it says so.
-pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let timeout = headers.get(GRPC_TIMEOUT)?;
-    let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
-    if !kind.starts_with(b"application/grpc") {
-        return None;
-    }
-    parse(timeout.as_bytes())
+/// Whether the client reads statuses of gRPC: it is HTTP/2 only.
+pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_2
+        && request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(GRPC))
 }
 
-/// At most eight digits and a unit.
-fn parse(text: &[u8]) -> Option<Duration> {
-    let (unit, digits) = text.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+/// An answer of ours as gRPC has it: 200, with the status among the fields and
+/// nothing after them. What an upstream answered is left as it is.
+pub(super) fn spelled<R>(response: Response<problem::Body<R>>) -> Response<problem::Body<R>> {
+    let Some((status, message)) = said(&response) else {
+        return response;
+    };
+    let mut response = response.map(|_| problem::Body::empty());
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(WWW_AUTHENTICATE);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(GRPC_STATUS, HeaderValue::from(status));
+    headers.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
+    response
+}
+
+fn said<B>(response: &Response<B>) -> Option<(u16, &'static str)> {
+    let extensions = response.extensions();
+    if let Some(refused) = extensions.get::<Refused>() {
+        let kind = refused.refusal.kind();
+        return Some((of_status(kind.status), kind.title));
     }
-    let number = digits
-        .iter()
-        .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    Some(match unit {
-        b'H' => Duration::from_secs(number * 3600),
-        b'M' => Duration::from_secs(number * 60),
-        b'S' => Duration::from_secs(number),
-        b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
-        _ => return None,
+    let failure = extensions.get::<UpstreamFailure>()?;
+    Some(match failure {
+        UpstreamFailure::Failed => (14, "The upstream could not be reached, or broke off"),
+        UpstreamFailure::TimedOut => (4, "The upstream took too long"),
     })
+}
+
+/// The code that a client of gRPC acts on as one of HTTP does on this status.
+const fn of_status(status: StatusCode) -> u16 {
+    match status {
+        StatusCode::BAD_REQUEST => 3,
+        StatusCode::UNAUTHORIZED => 16,
+        StatusCode::FORBIDDEN => 7,
+        StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => 12,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+        StatusCode::GATEWAY_TIMEOUT => 4,
+        _ => 2,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body;
+
     use super::*;
-    use proptest::prelude::*;
+    use crate::context::Identity;
+    use crate::refusal::Refusal;
+
+    type Answer = Response<problem::Body<String>>;
 
     #[test]
-    fn a_timeout_is_a_number_and_a_unit() {
-        for (text, timeout) in [
-            ("1H", Some(Duration::from_hours(1))),
-            ("2M", Some(Duration::from_mins(2))),
-            ("3S", Some(Duration::from_secs(3))),
-            ("4m", Some(Duration::from_millis(4))),
-            ("5u", Some(Duration::from_micros(5))),
-            ("6n", Some(Duration::from_nanos(6))),
-            ("99999999H", Some(Duration::from_hours(99_999_999))),
-            ("0S", Some(Duration::ZERO)),
-            ("", None),
-            ("S", None),
-            ("1", None),
-            ("1s", None),
-            ("-1S", None),
-            ("+1S", None),
-            ("1.5S", None),
-            ("100000000S", None),
-            ("1 S", None),
+    fn a_refusal_is_a_status_of_grpc_and_keeps_when_to_try_again() {
+        for (refusal, status) in [
+            (Refusal::TokenMissing, "16"),
+            (Refusal::KeyUnknown, "16"),
+            (Refusal::PermissionDenied, "7"),
+            (Refusal::NoRoute, "12"),
+            (Refusal::RateLimited, "8"),
+            (Refusal::BodyTooLarge, "8"),
+            (Refusal::StoreUnavailable, "14"),
+            (Refusal::AmbiguousPath, "3"),
         ] {
-            assert_eq!(parse(text.as_bytes()), timeout, "{text}");
+            let identity = Identity::ANONYMOUS;
+            let refused: Answer = Refused { refusal, identity }.into_response(None);
+            let again = refused.headers().get("retry-after").cloned();
+            let spelled = spelled(refused);
+            assert_eq!(spelled.status(), 200);
+            assert_eq!(spelled.headers()["content-type"], "application/grpc");
+            assert_eq!(spelled.headers()["grpc-status"], status, "{refusal:?}");
+            assert!(spelled.headers().contains_key("grpc-message"));
+            assert_eq!(spelled.headers().get("retry-after").cloned(), again);
+            assert!(spelled.body().is_end_stream(), "nothing follows the fields");
         }
     }
 
     #[test]
-    fn only_a_grpc_call_has_one() {
-        for (kind, timeout) in [
-            (Some("application/grpc"), Some(Duration::from_secs(1))),
-            (Some("application/grpc+proto"), Some(Duration::from_secs(1))),
-            (Some("application/json"), None),
-            (None, None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(GRPC_TIMEOUT, "1S".parse().unwrap());
-            if let Some(kind) = kind {
-                headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
-            }
-            assert_eq!(super::timeout(&headers), timeout);
-        }
+    fn what_an_upstream_answered_is_left_alone() {
+        let mut answer: Answer = Response::new(problem::Body::inner("x".to_owned()));
+        *answer.status_mut() = StatusCode::UNAUTHORIZED;
+        let spelled = spelled(answer);
+        assert_eq!(spelled.status(), 401);
+        assert!(!spelled.headers().contains_key("grpc-status"));
     }
 
-    proptest! {
-        #[test]
-        fn nothing_makes_it_panic(text in prop::collection::vec(any::<u8>(), 0..12)) {
-            parse(&text);
+    #[test]
+    fn only_http2_with_its_media_type_is_grpc() {
+        for (version, kind, is) in [
+            (Version::HTTP_2, "application/grpc", true),
+            (Version::HTTP_2, "application/grpc+proto", true),
+            (Version::HTTP_11, "application/grpc", false),
+            (Version::HTTP_2, "application/json", false),
+        ] {
+            let mut request = Request::new(());
+            *request.version_mut() = version;
+            let kind = HeaderValue::from_static(kind);
+            request.headers_mut().insert(CONTENT_TYPE, kind);
+            assert_eq!(is_grpc(&request), is);
         }
     }
 }

@@ -18,6 +18,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ClientAddressRule;
+use super::grpc;
 use super::meters::Meters;
 use crate::clock::{Clock, Now};
 use crate::context::{ClientCertificate, Identity, Peer, Refused, RequestContext, RequestId};
@@ -137,6 +138,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let received = self.shared.clock.now();
         let request_id = RequestId::of(request.headers(), received.wall);
+        let is_grpc = grpc::is_grpc(&request);
         let client = self
             .peer
             .map(|peer| self.shared.client_address.client(peer, request.headers()));
@@ -159,6 +161,7 @@ where
         };
         IngressFuture {
             state,
+            is_grpc,
             request_id,
             asked: Asked {
                 shared: Rc::clone(&self.shared),
@@ -378,6 +381,7 @@ pin_project! {
     pub struct IngressFuture<F, R, C> {
         #[pin]
         state: State<F, R>,
+        is_grpc: bool,
         request_id: RequestId,
         asked: Asked<C>,
     }
@@ -424,6 +428,9 @@ where
         let request_id = this.request_id.header().clone();
         response.headers_mut().insert(RequestId::FIELD, request_id);
         this.asked.answered(&response);
+        if *this.is_grpc {
+            response = grpc::spelled(response);
+        }
         Poll::Ready(Ok(response))
     }
 }

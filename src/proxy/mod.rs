@@ -12,6 +12,7 @@ mod failure;
 mod fields;
 mod forward;
 mod grpc;
+mod grpc_timeout;
 mod head;
 mod http2;
 mod ingress;

@@ -26,11 +26,38 @@ pub(super) enum Phase {
 /// sets none.
 #[derive(Debug)]
 pub(super) struct Activity {
+    /// HTTP/2: requests share the connection, and bytes need not be of one.
+    multiplexed: bool,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     /// Since when the peer takes no more of what is written.
     blocked: Cell<Option<Instant>>,
     settled: Cell<bool>,
+    /// Requests that are not yet answered to the end.
+    open: Cell<usize>,
+    /// Requests so far, and those that the client gave up before an answer.
+    begun: Cell<usize>,
+    abandoned: Cell<usize>,
+}
+
+/// One request, until its answer has ended or nobody waits for it.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    activity: Rc<Activity>,
+    answered: bool,
+}
+
+impl InFlight {
+    pub(super) fn is_answered(mut self) -> Self {
+        self.answered = true;
+        self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.activity.request_ended(self.answered);
+    }
 }
 
 /// What is due when a time is over.
@@ -41,6 +68,9 @@ pub(super) enum Overdue {
     Write,
 }
 
+/// So many requests may be given up on one connection, whatever else it does.
+const ABANDONED: usize = 100;
+
 /// How long the phases may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -50,38 +80,68 @@ pub(super) struct Limits {
 }
 
 impl Activity {
-    pub(super) fn new() -> Rc<Self> {
+    pub(super) fn new(multiplexed: bool) -> Rc<Self> {
         Rc::new(Self {
+            multiplexed,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(Instant::now()),
             blocked: Cell::new(None),
             settled: Cell::new(true),
+            open: Cell::new(0),
+            begun: Cell::new(0),
+            abandoned: Cell::new(0),
         })
     }
 
     pub(super) fn bytes_were_read(&self) {
-        if matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
+        if !self.multiplexed && matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
             self.enter(Phase::Head);
         }
+    }
+
+    pub(super) const fn is_multiplexed(&self) -> bool {
+        self.multiplexed
     }
 
     /// Whether every answer of the service is out: what is written now is
     /// hyper's own.
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.get()
+        !self.multiplexed && self.settled.get()
     }
 
     pub(super) fn everything_was_written(&self) {
         self.settled.set(self.phase.get() != Phase::Busy);
     }
 
-    pub(super) fn request_begins(&self) {
+    pub(super) fn request_begins(self: &Rc<Self>) -> InFlight {
         self.settled.set(false);
         self.phase.set(Phase::Busy);
+        self.open.set(self.open.get() + 1);
+        self.begun.set(self.begun.get() + 1);
+        InFlight {
+            activity: Rc::clone(self),
+            answered: false,
+        }
     }
 
-    pub(super) fn answer_ended(&self) {
-        self.enter(Phase::Idle);
+    fn request_ended(&self, answered: bool) {
+        self.open.set(self.open.get() - 1);
+        if !answered {
+            self.abandoned.set(self.abandoned.get() + 1);
+        }
+        if self.open.get() == 0 {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    pub(super) fn has_served(&self) -> bool {
+        self.begun.get() > 0
+    }
+
+    /// Whether the client begins requests only to give them up.
+    pub(super) fn is_flooded(&self) -> bool {
+        let abandoned = self.abandoned.get();
+        abandoned > ABANDONED && abandoned > self.begun.get() / 2
     }
 
     pub(super) fn write_is_blocked(&self) {

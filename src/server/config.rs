@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use super::tls;
+use super::{http2, tls};
 use crate::setting::{self, Invalid};
 
 /// hyper's read buffer is no smaller, so neither is what it lets through.
@@ -48,6 +48,7 @@ pub struct Config {
     /// How long what is in flight may take after that.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_timeout: Duration,
+    pub http2: http2::Config,
     pub tls: tls::Config,
 }
 
@@ -66,6 +67,7 @@ impl Default for Config {
             max_connections: 20_000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(7),
+            http2: http2::Config::default(),
             tls: tls::Config::default(),
         }
     }
@@ -114,6 +116,7 @@ impl Config {
         if self.max_connections == 0 {
             invalid("max_connections", "is zero: nothing would be served".into());
         }
+        self.http2.problems(&format!("{section}.http2"), found);
         if self.tls.listen == Some(self.listen) {
             let problem = "is the address of the plain traffic, `server.listen`: choose another \
                            port, or leave it out to speak only TLS there";

@@ -1,6 +1,6 @@
 //! One connection, from its first request to its end.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,16 +9,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
+use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
 use super::activity::{Activity, Limits, Overdue};
+use super::http2::{OnThisThread, PREFACE};
 use super::io::WatchedIo;
 use super::registry::Registered;
 use super::service::Served;
 use super::{BoxError, Config, unparsed};
+use crate::telemetry::metric::CONNECTIONS_CLOSED_FLOODING;
 
 /// hyper's own number, for which it needs no allocation.
 const USUAL_MAX_HEADERS: usize = 100;
@@ -27,6 +30,7 @@ const USUAL_MAX_HEADERS: usize = 100;
 #[derive(Clone, Debug)]
 pub(super) struct Protocol {
     http1: http1::Builder,
+    http2: Option<http2::Builder<OnThisThread>>,
     limits: Limits,
 }
 
@@ -45,6 +49,7 @@ impl Protocol {
         }
         Self {
             http1,
+            http2: config.http2.builder(header_bytes),
             limits: Limits {
                 first_byte: config.first_byte_timeout.min(config.idle_timeout),
                 header: config.header_timeout,
@@ -54,59 +59,134 @@ impl Protocol {
     }
 
     /// Serves `stream` until it ends, is told to drain, or takes too long.
-    pub(super) async fn serve<T, S, B>(&self, stream: T, service: S, registered: Registered)
-    where
+    pub(super) async fn serve<T, S, B>(
+        &self,
+        stream: T,
+        spoken: Spoken,
+        service: S,
+        registered: Registered,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
         S::Error: Into<BoxError>,
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let activity = Activity::new();
+        let activity = Activity::new(spoken == Spoken::Http2);
         let io = WatchedIo::new(stream, Rc::clone(&activity));
-        let served = Served::new(service, Rc::clone(&activity));
+        if spoken == Spoken::Http2 {
+            // Not part of every HTTP/1 connection's size.
+            return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
+        }
+        let served = Served::new(service.clone(), Rc::clone(&activity));
         let mut connection = self.http1.serve_connection(io, served);
-        let mut timer = pin!(Timer::new(Instant::now() + self.limits.idle));
-        let mut closing = false;
-        let end = poll_fn(|cx| {
-            if !closing && registered.poll_draining(cx) {
-                closing = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            loop {
-                if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                    return Poll::Ready(End::Ended(result));
-                }
-                match timer.as_mut().poll(cx, &activity, self.limits) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Overdue::Idle) if !closing => {
-                        closing = true;
-                        Pin::new(&mut connection).graceful_shutdown();
-                    }
-                    Poll::Ready(overdue) => return Poll::Ready(End::Overdue(overdue)),
-                }
-            }
-        })
-        .await;
+        let close = http1::Connection::graceful_shutdown;
+        let driven = Pin::new(&mut connection);
+        let end = self.drive(driven, close, &activity, &registered).await;
+        let http1::Parts {
+            mut io, read_buf, ..
+        } = connection.into_parts();
+        if matches!(end, End::Ended(Err(_)))
+            && !activity.has_served()
+            && read_buf.starts_with(PREFACE)
+        {
+            let activity = Activity::new(true);
+            let io = io.rewound(read_buf, Rc::clone(&activity));
+            return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
+        }
         match end {
             End::Ended(Ok(())) => {}
             End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
             End::Overdue(overdue) => {
                 tracing::debug!(?overdue, "a connection was cut");
                 if overdue == Overdue::Head {
-                    connection
-                        .into_parts()
-                        .io
-                        .say(&unparsed::answer(unparsed::TOO_SLOW));
+                    io.say(&unparsed::answer(unparsed::TOO_SLOW));
                 }
             }
+            End::Flooded => {}
         }
     }
+
+    async fn serve_http2<T, S, B>(
+        &self,
+        mut io: WatchedIo<T>,
+        service: S,
+        activity: &Rc<Activity>,
+        registered: &Registered,
+    ) where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Some(http2) = &self.http2 else {
+            return io.say(&unparsed::answer(unparsed::NOT_HTTP));
+        };
+        let served = Served::new(service, Rc::clone(activity));
+        let mut connection = pin!(http2.serve_connection(io, served));
+        let close = http2::Connection::graceful_shutdown;
+        match self
+            .drive(connection.as_mut(), close, activity, registered)
+            .await
+        {
+            End::Ended(Ok(())) => {}
+            End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
+            End::Overdue(overdue) => tracing::debug!(?overdue, "a connection was cut"),
+            End::Flooded => counter!(CONNECTIONS_CLOSED_FLOODING).increment(1),
+        }
+    }
+
+    /// Drives a connection to its end; tells it to `close` when the worker
+    /// drains, or it was idle for too long.
+    async fn drive<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        mut connection: Pin<&mut C>,
+        close: fn(Pin<&mut C>),
+        activity: &Activity,
+        registered: &Registered,
+    ) -> End {
+        let mut timer = pin!(Timer::new(Instant::now() + self.limits.idle));
+        let mut closing = false;
+        poll_fn(|cx| {
+            if !closing && registered.poll_draining(cx) {
+                closing = true;
+                close(connection.as_mut());
+            }
+            loop {
+                if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(End::Ended(result));
+                }
+                if activity.is_flooded() {
+                    return Poll::Ready(End::Flooded);
+                }
+                match timer.as_mut().poll(cx, activity, self.limits) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Overdue::Idle) if !closing => {
+                        closing = true;
+                        close(connection.as_mut());
+                    }
+                    Poll::Ready(overdue) => return Poll::Ready(End::Overdue(overdue)),
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// What a client said it would speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// Or nothing: then it may be HTTP/2 all the same.
+    Http1,
+    Http2,
 }
 
 enum End {
     Ended(hyper::Result<()>),
     Overdue(Overdue),
+    /// The client gave up most of what it asked for.
+    Flooded,
 }
 
 pin_project_lite::pin_project! {

@@ -5,12 +5,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::http2::PREFACE;
 use super::unparsed;
+
+/// Most heads are smaller: they are read at once.
+const SNIFFED: usize = 1024;
 
 /// A socket that tells an [`Activity`] when bytes come, and when they do not go.
 ///
@@ -20,6 +25,10 @@ pub(super) struct WatchedIo<T> {
     stream: TokioIo<T>,
     activity: Rc<Activity>,
     instead: Option<Instead>,
+    /// The first bytes, until it is clear that they do not begin HTTP/2.
+    sniffed: Option<Vec<u8>>,
+    /// What was read and not given to hyper yet.
+    ahead: Bytes,
 }
 
 /// What is written in the place of hyper's answer, and how much of it is out.
@@ -30,11 +39,42 @@ struct Instead {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> WatchedIo<T> {
     pub(super) fn new(stream: T, activity: Rc<Activity>) -> Self {
+        let sniffed = (!activity.is_multiplexed()).then(Vec::new);
         Self {
             stream: TokioIo::new(stream),
+            sniffed,
             activity,
             instead: None,
+            ahead: Bytes::new(),
         }
+    }
+
+    /// The same socket for somebody who was not there for its first bytes.
+    pub(super) fn rewound(self, ahead: Bytes, activity: Rc<Activity>) -> Self {
+        Self {
+            sniffed: None,
+            ahead,
+            activity,
+            ..self
+        }
+    }
+
+    /// Reads until there is all of HTTP/2's preface, or what is none: hyper takes
+    /// a part of it for a bad request.
+    fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(sniffed) = &mut self.sniffed {
+            let mut room = [0; SNIFFED];
+            let mut read = ReadBuf::new(&mut room);
+            ready!(Pin::new(self.stream.inner_mut()).poll_read(cx, &mut read))?;
+            self.activity.bytes_were_read();
+            sniffed.extend_from_slice(read.filled());
+            let is_part = sniffed.len() < PREFACE.len() && PREFACE.starts_with(sniffed);
+            if !is_part || read.filled().is_empty() {
+                self.ahead = Bytes::from(std::mem::take(sniffed));
+                self.sniffed = None;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Says a last word, as far as the socket takes it at once.
@@ -77,8 +117,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Read for WatchedIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.sniffed.is_some() {
+            ready!(self.poll_sniff(cx))?;
+        }
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         self.activity.bytes_were_read();
         Poll::Ready(Ok(()))

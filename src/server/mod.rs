@@ -15,6 +15,8 @@
 mod activity;
 mod config;
 mod connection;
+mod crumbs;
+mod http2;
 mod io;
 mod listener;
 mod load;
@@ -26,6 +28,7 @@ mod unparsed;
 mod worker;
 
 pub use config::{Config, Workers};
+pub use http2::Config as Http2Config;
 pub use listener::BindError;
 
 use std::net::SocketAddr;
@@ -95,7 +98,7 @@ impl Server {
     /// Opens the sockets. Clients are refused until the workers start: what they
     /// have to wait for may take long.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
-        let tls = Tls::load(&config.tls).map_err(StartError::Tls)?;
+        let tls = Tls::load(&config.tls, config.http2.enabled).map_err(StartError::Tls)?;
         let workers = config.workers.count();
         let main = Bound::to(config.listen, workers, "server.listen")?;
         let beside = config.tls.listen.filter(|_| tls.is_some());
@@ -137,7 +140,7 @@ impl Server {
     where
         M: Fn(usize) -> C + Send + Sync + 'static,
         C: Fn(Connection) -> S + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
         S::Error: Into<BoxError>,
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,

@@ -1,34 +1,27 @@
 //! A response body that tells when the answer has ended.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::activity::Activity;
+use super::activity::InFlight;
 
 pin_project! {
-    /// Tells an [`Activity`] when it is dropped: hyper drops a body as soon as
-    /// it has all of it, or wants no more.
+    /// In flight until it is dropped: hyper drops a body as soon as it has all of
+    /// it, or wants no more.
     pub(super) struct WatchedBody<B> {
         #[pin]
         inner: B,
-        activity: Rc<Activity>,
-    }
-
-    impl<B> PinnedDrop for WatchedBody<B> {
-        fn drop(this: Pin<&mut Self>) {
-            this.activity.answer_ended();
-        }
+        in_flight: InFlight,
     }
 }
 
 impl<B> WatchedBody<B> {
-    pub(super) const fn new(inner: B, activity: Rc<Activity>) -> Self {
-        Self { inner, activity }
+    pub(super) const fn new(inner: B, in_flight: InFlight) -> Self {
+        Self { inner, in_flight }
     }
 }
 

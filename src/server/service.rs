@@ -6,16 +6,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::activity::Activity;
+use super::activity::{Activity, InFlight};
+use super::crumbs;
 use super::response_body::WatchedBody;
 
 /// A Tower service for the requests of one connection. HTTP/1 has one at a
-/// time, so the service is not cloned for each.
+/// time, so the service is not cloned for each; HTTP/2 has many.
 pub(super) struct Served<S> {
     service: Rc<RefCell<S>>,
     activity: Rc<Activity>,
@@ -32,20 +33,25 @@ impl<S> Served<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Served<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>>,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
     type Future = Answer<S>;
 
-    fn call(&self, request: Request<Incoming>) -> Answer<S> {
-        self.activity.request_begins();
+    fn call(&self, mut request: Request<Incoming>) -> Answer<S> {
+        let service = if request.version() == Version::HTTP_2 {
+            crumbs::join(request.headers_mut());
+            Rc::new(RefCell::new(self.service.borrow().clone()))
+        } else {
+            Rc::clone(&self.service)
+        };
         Answer {
             state: State::Waiting {
-                service: Rc::clone(&self.service),
+                service,
                 request: Some(request),
             },
-            activity: Rc::clone(&self.activity),
+            in_flight: Some(self.activity.request_begins()),
         }
     }
 }
@@ -58,7 +64,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, S::Future>,
-        activity: Rc<Activity>,
+        in_flight: Option<InFlight>,
     }
 }
 
@@ -90,8 +96,11 @@ where
                 }
                 StateProjected::Called { future } => {
                     let response = ready!(future.poll(cx))?;
-                    let activity = Rc::clone(this.activity);
-                    let response = response.map(|body| WatchedBody::new(body, activity));
+                    let Some(in_flight) = this.in_flight.take() else {
+                        return Poll::Pending;
+                    };
+                    let in_flight = in_flight.is_answered();
+                    let response = response.map(|body| WatchedBody::new(body, in_flight));
                     return Poll::Ready(Ok(response));
                 }
             };

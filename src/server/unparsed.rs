@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::problem::{Kind, MEDIA_TYPE, Problem};
 
-const NOT_HTTP: Kind = Kind {
+pub(super) const NOT_HTTP: Kind = Kind {
     status: StatusCode::BAD_REQUEST,
     slug: "bad-request",
     title: "The request is not valid HTTP/1.1",

@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower_service::Service;
 
-use super::connection::Protocol;
+use super::connection::{Protocol, Spoken};
 use super::load::Loads;
 use super::registry::Registry;
 use super::tls::Tls;
@@ -58,7 +58,7 @@ impl Worker {
     ) -> io::Result<usize>
     where
         C: Fn(Connection) -> S + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
         S::Error: Into<BoxError>,
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
@@ -81,16 +81,18 @@ impl Worker {
                     (Door::Plain, _) => {
                         let service = for_connection(ends);
                         tokio::task::spawn_local(async move {
-                            protocol.serve(stream, service, registered).await;
+                            protocol
+                                .serve(stream, Spoken::Http1, service, registered)
+                                .await;
                             drop(counted);
                         });
                     }
                     (Door::Encrypted, Some(tls)) => {
                         tokio::task::spawn_local(async move {
-                            if let Some((stream, secured)) = tls.accept(stream).await {
+                            if let Some((stream, spoken, secured)) = tls.accept(stream).await {
                                 let tls = Some(secured);
                                 let service = for_connection(Connection { tls, ..ends });
-                                protocol.serve(stream, service, registered).await;
+                                protocol.serve(stream, spoken, service, registered).await;
                             }
                             drop(counted);
                         });

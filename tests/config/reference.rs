@@ -51,6 +51,7 @@ fn the_reference_has_every_key_and_no_other() {
         ("log", fields::<telemetry::Config>()),
         ("directory", fields::<directory::Config>()),
         ("server", fields::<server::Config>()),
+        ("server.http2", fields::<server::Http2Config>()),
         ("server.tls", fields::<server::tls::Config>()),
         ("health", fields::<HealthConfig>()),
         ("auth", fields::<auth::Config>()),

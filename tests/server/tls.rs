@@ -526,7 +526,14 @@ async fn curl_and_openssl_are_served() {
         let port = served.address.port();
         for version in ["--tls-max 1.2", "--tlsv1.3"] {
             let output = Command::new("curl")
-                .args(["--silent", "--show-error", "--curves", "X25519", "--cacert"])
+                .args([
+                    "--http1.1",
+                    "--silent",
+                    "--show-error",
+                    "--curves",
+                    "X25519",
+                    "--cacert",
+                ])
                 .arg(ca.file("ca.pem"))
                 .args(version.split(' '))
                 .args(["--resolve", &format!("a.test:{port}:127.0.0.1")])

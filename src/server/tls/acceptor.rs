@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::material::Material;
+use super::material::{HTTP2, Material};
 use super::{Config, SECTION, client, failure};
 use crate::clock::Timestamp;
 use crate::server::Secured;
+use crate::server::connection::Spoken;
 use crate::setting::Invalid;
 use crate::telemetry::metric::{
     TLS_CERTIFICATE_EXPIRY_SECONDS, TLS_HANDSHAKES, TLS_HANDSHAKES_FAILED,
@@ -28,6 +29,8 @@ use crate::telemetry::metric::{
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
+    /// Whether clients are offered it.
+    http2: bool,
     now: ArcSwap<Loaded>,
     /// One for all workers, and for what is loaded later: a client goes on with
     /// its session wherever it comes back to. It changes its key by itself.
@@ -41,14 +44,18 @@ struct Loaded {
 
 impl Tls {
     /// `None` where no TLS is configured.
-    pub(in crate::server) fn load(config: &Config) -> Result<Option<Self>, Vec<Invalid>> {
+    pub(in crate::server) fn load(
+        config: &Config,
+        http2: bool,
+    ) -> Result<Option<Self>, Vec<Invalid>> {
         if !config.is_on() {
             return Ok(None);
         }
         let failed = |error: rustls::Error| vec![Invalid::new(SECTION, error.to_string())];
         let tickets = Ticketer::new().map_err(failed)?;
-        let loaded = loaded(config, &tickets)?;
+        let loaded = loaded(config, http2, &tickets)?;
         Ok(Some(Self(Arc::new(Shared {
+            http2,
             now: ArcSwap::from_pointee(loaded),
             tickets,
         }))))
@@ -57,7 +64,7 @@ impl Tls {
     /// Takes another configuration into use, its files read anew; when any is
     /// unsound, what is in use stays. Where TLS is spoken is not changed.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Invalid>> {
-        let loaded = loaded(config, &self.0.tickets)?;
+        let loaded = loaded(config, self.0.http2, &self.0.tickets)?;
         self.0.now.store(Arc::new(loaded));
         Ok(())
     }
@@ -71,12 +78,15 @@ impl Tls {
     pub(in crate::server) async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Option<(TlsStream<TcpStream>, Secured)> {
+    ) -> Option<(TlsStream<TcpStream>, Spoken, Secured)> {
         let (made, limit) = self.in_use();
         let handshake = timeout(limit, TlsAcceptor::from(made).accept(stream)).await;
         let reason = match handshake {
             Ok(Ok(stream)) => match secured(&stream) {
-                Some(secured) => return Some((stream, secured)),
+                Some(secured) => {
+                    let spoken = spoken(&stream);
+                    return Some((stream, spoken, secured));
+                }
                 None => failure::UNREADABLE,
             },
             Ok(Err(error)) => failure::reason(&error),
@@ -92,11 +102,15 @@ impl Tls {
     }
 }
 
-fn loaded(config: &Config, tickets: &Arc<dyn ProducesTickets>) -> Result<Loaded, Vec<Invalid>> {
+fn loaded(
+    config: &Config,
+    http2: bool,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<Loaded, Vec<Invalid>> {
     let material = Material::load(config)?;
     let expiries: Vec<_> = material.expiries().collect();
     let made = material
-        .server_config(config, Arc::clone(tickets))
+        .server_config(config, http2, Arc::clone(tickets))
         .map_err(|error| vec![Invalid::new(SECTION, error.to_string())])?;
     tell_expiries(config, &expiries);
     Ok(Loaded {
@@ -111,6 +125,14 @@ fn tell_expiries(config: &Config, expiries: &[Timestamp]) {
         #[expect(clippy::cast_precision_loss, reason = "seconds are exact")]
         let seconds = (expiry.as_micros() / 1_000_000) as f64;
         gauge!(TLS_CERTIFICATE_EXPIRY_SECONDS, "certificate" => file).set(seconds);
+    }
+}
+
+fn spoken(stream: &TlsStream<TcpStream>) -> Spoken {
+    if stream.get_ref().1.alpn_protocol() == Some(HTTP2) {
+        Spoken::Http2
+    } else {
+        Spoken::Http1
     }
 }
 

@@ -17,7 +17,9 @@ use crate::clock::Timestamp;
 use crate::setting::Invalid;
 
 /// What a client may ask to speak, the best first.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+
+pub(super) const HTTP2: &[u8] = b"h2";
 
 /// What was loaded of one configuration.
 #[derive(Debug)]
@@ -93,6 +95,7 @@ impl Material {
     pub(super) fn server_config(
         self,
         config: &Config,
+        http2: bool,
         tickets: Arc<dyn ProducesTickets>,
     ) -> Result<ServerConfig, rustls::Error> {
         // The key exchange that can be required is one of TLS 1.3.
@@ -109,7 +112,8 @@ impl Material {
             None => builder.with_no_client_auth(),
         };
         let mut made = builder.with_cert_resolver(Arc::new(ByName::new(self.certificates)));
-        made.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        let spoken = PROTOCOLS.into_iter().filter(|&name| http2 || name != HTTP2);
+        made.alpn_protocols = spoken.map(<[u8]>::to_vec).collect();
         if knows_clients {
             // A session that goes on would outlive the certificate it began with,
             // and the authority that was believed then.

@@ -6,6 +6,7 @@ use tokio::net::TcpStream;
 use super::Config;
 use crate::clock::{Clock, Timestamp};
 use crate::server::Secured;
+use crate::server::connection::Spoken;
 use crate::setting::Invalid;
 
 /// Nothing is one.
@@ -19,7 +20,7 @@ pub const fn check(_: &Config, _: Timestamp) -> Vec<Invalid> {
 
 impl Tls {
     #[expect(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
-    pub(in crate::server) const fn load(_: &Config) -> Result<Option<Self>, Vec<Invalid>> {
+    pub(in crate::server) const fn load(_: &Config, _: bool) -> Result<Option<Self>, Vec<Invalid>> {
         Ok(None)
     }
 
@@ -32,7 +33,10 @@ impl Tls {
     }
 
     #[expect(clippy::unused_async, reason = "with TLS it takes time")]
-    pub(in crate::server) async fn accept(&self, _: TcpStream) -> Option<(TcpStream, Secured)> {
+    pub(in crate::server) async fn accept(
+        &self,
+        _: TcpStream,
+    ) -> Option<(TcpStream, Spoken, Secured)> {
         match *self {}
     }
 }
