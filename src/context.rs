@@ -180,6 +180,12 @@ pub enum UpstreamFailure {
     TimedOut,
 }
 
+/// The key lost the right to a stream that was open. The error of the stream's
+/// bodies; an extension of the response where none had begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the key lost the right to this stream")]
+pub struct Severed(pub Refusal);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use cypheron_edge::context::{Identity, RequestContext, RequestId};
+use cypheron_edge::middleware::streams::StreamBody;
 use cypheron_edge::route::Route;
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{GenerationKeys, TokenKeys};
@@ -114,8 +115,10 @@ async fn the_admitted_path_allocates_nothing() {
     let token = edge.issue(|key| key.rate_limit = NonZeroU32::new(1_000_000).unwrap());
     let route = Arc::new(Route::default());
     let made = Cell::new(None);
-    let upstream = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(made.take().unwrap())));
-    let mut service = (edge.auth(), edge.limit()).layer(upstream);
+    let upstream =
+        service_fn(|_: Request<StreamBody<Body>>| ready(Ok::<_, Infallible>(made.take().unwrap())));
+    let auth = edge.auth();
+    let mut service = (auth.clone(), edge.limit(), auth.streams()).layer(upstream);
 
     // The first one asks the store, the second one warms what threads keep.
     for _ in 0..2 {

@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::limiter::Limiter;
+use crate::middleware::streams::StreamBody;
 use crate::middleware::{
     ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer, usage,
 };
@@ -95,6 +96,8 @@ impl Parts {
             .layer(RateLimitLayer::new(limiter()))
             // Records what is admitted, before its end can be seen.
             .layer(UsageLayer::new(writer, clock()))
+            // Cuts what still flows when its key loses the right to it.
+            .layer(self.auth.streams())
             // What is done with what is admitted.
             .service(innermost)
     }
@@ -103,7 +106,7 @@ impl Parts {
 /// What lies inside of all layers.
 pub(super) trait Innermost:
     Service<
-        Request<usage::RequestBody<Incoming>>,
+        Request<StreamBody<usage::RequestBody<Incoming>>>,
         Response = Response<Self::Body>,
         Error = Infallible,
         Future: 'static,
@@ -116,7 +119,7 @@ pub(super) trait Innermost:
 impl<S, B> Innermost for S
 where
     S: Service<
-            Request<usage::RequestBody<Incoming>>,
+            Request<StreamBody<usage::RequestBody<Incoming>>>,
             Response = Response<B>,
             Error = Infallible,
             Future: 'static,

@@ -10,6 +10,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::Entry;
+use super::watch::Watched;
 use crate::clock::Tick;
 use crate::refusal::Refusal;
 use crate::token::KeyHash;
@@ -34,6 +35,8 @@ pub(super) struct Cache {
     known: Moka<KeyHash, Arc<Entry>, FixedState>,
     absent: Moka<KeyHash, Absent, FixedState>,
     turns: [Mutex<()>; TURNS],
+    /// Who is told of what is written here.
+    pub(super) watched: Watched,
 }
 
 /// A writer's turn at one hash.
@@ -59,6 +62,7 @@ impl Cache {
             known,
             absent,
             turns: std::array::from_fn(|_| Mutex::new(())),
+            watched: Watched::default(),
         }
     }
 
@@ -129,12 +133,14 @@ impl Turn<'_> {
         self.detach();
         self.cache.known.insert(self.hash, entry);
         self.cache.absent.invalidate(&self.hash);
+        self.cache.watched.tell(&self.hash);
     }
 
     pub(super) fn put_absent(&self, absent: Absent) {
         self.cache.absent.insert(self.hash, absent);
         self.detach();
         self.cache.known.invalidate(&self.hash);
+        self.cache.watched.tell(&self.hash);
     }
 
     fn detach(&self) {

@@ -101,6 +101,16 @@ impl Feed {
         }
     }
 
+    /// How long what was read at `read_at` stays fresh from `now` on.
+    pub(super) fn fresh_for(&self, read_at: Tick, jitter: u8, now: Tick) -> Duration {
+        let (from, fresh) = if self.covers(read_at) {
+            (read_at, self.jittered(jitter))
+        } else {
+            (self.confirmed(read_at), self.ttl)
+        };
+        fresh.saturating_sub(now.since(from))
+    }
+
     /// Of what is not a usable key, and never serves beyond being fresh.
     pub(super) fn is_fresh(&self, read_at: Tick, now: Tick) -> bool {
         self.freshness(read_at, 0, now) == Freshness::Fresh

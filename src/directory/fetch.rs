@@ -133,6 +133,18 @@ impl Directory {
         }
     }
 
+    /// How long until the record of `entry` is read again; nothing when it is to
+    /// be read now.
+    pub(super) fn fresh_for(&self, entry: &Entry, now: Tick) -> Duration {
+        let [.., jitter] = *entry.key.key_hash.as_bytes();
+        self.0.feed.fresh_for(entry.read_at(), jitter, now)
+    }
+
+    /// Whether `entry` stands while the store cannot be asked.
+    pub(super) fn serves_unread(&self, entry: &Entry) -> bool {
+        self.freshness(entry, self.0.clock.tick()) != Freshness::Expired
+    }
+
     /// `None` when it is over the budget, or the store is not to be asked.
     fn read_in_background(
         &self,

@@ -105,5 +105,7 @@ impl Directory {
                 ..absent
             });
         }
+        // Streams read what was evicted, too.
+        self.0.cache.watched.tell(&hash);
     }
 }

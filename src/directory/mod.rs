@@ -25,6 +25,7 @@ mod follow;
 mod generation;
 mod opener;
 mod warm_up;
+mod watch;
 
 pub use config::{Config, WarmUp};
 pub use entry::Entry;

@@ -7,6 +7,7 @@
 //! | [`ApiKeyAuthLayer`] | finds the key, judges it, takes the token off the request |
 //! | [`RateLimitLayer`] | counts the request against the key's limit |
 //! | [`UsageLayer`] | records the admitted request, before its end is seen |
+//! | [`StreamsLayer`] | cuts what still flows when its key loses the right to it |
 //!
 //! That is their order, outermost first; each also works without the others,
 //! though what is inside of [`ApiKeyAuthLayer`] lets everybody pass without it.
@@ -22,6 +23,7 @@
 
 pub mod auth;
 pub mod rate_limit;
+pub mod streams;
 pub mod usage;
 
 mod arrival;
@@ -30,4 +32,5 @@ pub use crate::context::{Identity, Refused, RequestContext};
 pub use arrival::ClientAddress;
 pub use auth::ApiKeyAuthLayer;
 pub use rate_limit::{RateLimitLayer, RateLimitRefusalsLayer};
+pub use streams::StreamsLayer;
 pub use usage::{RefusalUsageLayer, UsageLayer};

@@ -372,6 +372,7 @@ fn unanswered<B>(
     Unanswered::Failed(match broken {
         Some(Broken::TooLarge) => Failure::BodyTooLarge,
         Some(Broken::Client) => Failure::BodyBroken,
+        Some(Broken::Severed(severed)) => Failure::Severed(severed),
         None => Failure::BrokeOff(error.into_error().into()),
     })
 }

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::BoxError;
-use crate::context::{RequestContext, UpstreamFailure};
+use crate::context::{Identity, Refused, RequestContext, Severed, UpstreamFailure};
 use crate::problem::{self, Kind, Problem};
 use crate::refusal::Refusal;
 
@@ -63,6 +63,8 @@ pub enum Failure {
     BodyTooLarge,
     #[error("the request body broke off or is malformed")]
     BodyBroken,
+    #[error(transparent)]
+    Severed(Severed),
 }
 
 impl Failure {
@@ -79,7 +81,7 @@ impl Failure {
             Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
                 Some(UpstreamFailure::TimedOut)
             }
-            Self::BodyTooLarge | Self::BodyBroken => None,
+            Self::BodyTooLarge | Self::BodyBroken | Self::Severed(_) => None,
         }
     }
 
@@ -101,6 +103,7 @@ impl Failure {
             Self::BodyTooLarge => Refusal::BodyTooLarge.kind(),
             Self::BodyBroken => BODY_BROKEN,
             Self::Busy => UPSTREAM_BUSY,
+            Self::Severed(severed) => severed.0.kind(),
             upstream => match upstream.of_upstream() {
                 Some(UpstreamFailure::TimedOut) => UPSTREAM_TIMEOUT,
                 _ => UPSTREAM_FAILED,
@@ -114,6 +117,9 @@ impl Failure {
         &self,
         context: Option<&RequestContext>,
     ) -> Response<problem::Body<B>> {
+        if let Self::Severed(severed) = self {
+            return severed_response(*severed, context);
+        }
         let problem = Problem {
             kind: self.kind(),
             request_id: context.map(|context| context.request_id.as_str()),
@@ -128,4 +134,19 @@ impl Failure {
         }
         response
     }
+}
+
+/// As any request of a key that has no right to it is answered.
+fn severed_response<B>(
+    severed: Severed,
+    context: Option<&RequestContext>,
+) -> Response<problem::Body<B>> {
+    let identity = context.map_or(Identity::ANONYMOUS, |context| context.identity.clone());
+    let refused = Refused {
+        refusal: severed.0,
+        identity,
+    };
+    let mut response = refused.into_response(context.map(|context| &context.request_id));
+    response.extensions_mut().insert(severed);
+    response
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::BoxError;
 use super::fields::scrub_request_trailers;
+use crate::context::Severed;
 
 /// How an upload goes, for whoever waits for the answer.
 #[derive(Debug)]
@@ -27,6 +28,15 @@ pub(super) enum Broken {
     TooLarge,
     #[error("the request body broke off or is malformed")]
     Client,
+    #[error(transparent)]
+    Severed(Severed),
+}
+
+impl Broken {
+    fn by(error: &(dyn std::error::Error + 'static)) -> Self {
+        let severed = error.downcast_ref::<Severed>();
+        severed.map_or(Self::Client, |severed| Self::Severed(*severed))
+    }
 }
 
 impl Upload {
@@ -88,7 +98,7 @@ where
         let frame = ready!(this.inner.poll_frame(cx));
         let checked = match frame {
             None => None,
-            Some(Err(_)) => Some(Err(Broken::Client)),
+            Some(Err(error)) => Some(Err(Broken::by(&*error.into()))),
             Some(Ok(frame)) => Some(checked(frame, this.left)),
         };
         if let Some(upload) = this.upload {

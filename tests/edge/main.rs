@@ -54,4 +54,5 @@ mod scene;
 mod serving;
 #[cfg(feature = "firestore")]
 mod store_faults;
+mod streams;
 mod upstream;

@@ -9,6 +9,7 @@ mod herd;
 mod rate_limit;
 mod readiness;
 mod sealed;
+mod streams;
 mod support;
 mod usage;
 mod warm_up;

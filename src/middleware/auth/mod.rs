@@ -21,6 +21,7 @@ pub use config::{Config, InvalidPlace, Place};
 pub use future::ResponseFuture;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,10 +31,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::arrival;
-use crate::clock::Clock;
+use super::streams::StreamsLayer;
+use crate::clock::{Clock, Timestamp};
 use crate::context::{Identity, Refused, RequestContext};
 use crate::directory::{Directory, Entry, Lookup};
-use crate::key::{Verdict, evaluate};
+use crate::key::{ApiKey, Verdict, evaluate};
 use crate::permission::Required;
 use crate::problem;
 use crate::refusal::Refusal;
@@ -195,11 +197,30 @@ impl ApiKeyAuthLayer {
         context: &RequestContext,
         method: &Method,
     ) -> Result<Identity, Refused> {
-        let verdict = |required| {
-            let now = context.received.wall;
-            evaluate(&entry.key, required, context.client, now)
-        };
-        let of_route = match context.route.access.required.of(method) {
+        let (needed, now) = (
+            context.route.access.required.of(method),
+            context.received.wall,
+        );
+        let verdict = self.verdict(&entry.key, needed, context.client, now);
+        let identity = Identity::of(entry);
+        match verdict {
+            Verdict::Admit => Ok(identity),
+            Verdict::Refuse(refusal) => Err(Refused { refusal, identity }),
+        }
+    }
+}
+
+impl ApiKeyAuthLayer {
+    /// What is said of a request that needs `needed` on its route.
+    pub(super) fn verdict(
+        &self,
+        key: &ApiKey,
+        needed: Needed<'_>,
+        client: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Verdict {
+        let verdict = |required| evaluate(key, required, client, now);
+        let of_route = match needed {
             Needed::Nothing => verdict(None),
             Needed::Permission(required) => verdict(Some(required)),
             Needed::Impossible => match verdict(None) {
@@ -207,15 +228,20 @@ impl ApiKeyAuthLayer {
                 refused @ Verdict::Refuse(_) => refused,
             },
         };
-        let verdict = match (of_route, self.required.as_deref()) {
+        match (of_route, self.required.as_deref()) {
             (Verdict::Admit, Some(required)) => verdict(Some(required)),
             (verdict, _) => verdict,
-        };
-        let identity = Identity::of(entry);
-        match verdict {
-            Verdict::Admit => Ok(identity),
-            Verdict::Refuse(refusal) => Err(Refused { refusal, identity }),
         }
+    }
+
+    /// Cuts the streams of keys that this layer would not admit any more. It
+    /// belongs inside of everything that records.
+    pub fn streams(&self) -> StreamsLayer {
+        StreamsLayer::new(self.clone())
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.authority.directory
     }
 }
 

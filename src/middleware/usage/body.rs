@@ -12,9 +12,11 @@ use pin_project_lite::pin_project;
 
 use super::ended_by;
 use super::open::Open;
-use crate::context::UpstreamFailure;
+use crate::context::{Severed, UpstreamFailure};
 use crate::usage::event::Ended;
 use crate::usage::recorder::Reservation;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pin_project! {
     /// A request's body, counted as it is read.
@@ -116,8 +118,7 @@ where
                 }
             }
             Some(Err(error)) => {
-                let failure = (error as &dyn Any).downcast_ref::<UpstreamFailure>();
-                open.end(failure.copied().map_or(Ended::UpstreamFailed, ended_by));
+                open.end(ended_with(error));
             }
             None => open.end(Ended::Complete),
         }
@@ -131,6 +132,16 @@ where
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// How a response ended whose body broke off with `error`, which may be boxed.
+fn ended_with(error: &dyn Any) -> Ended {
+    let failure = match error.downcast_ref::<BoxError>() {
+        Some(boxed) if boxed.is::<Severed>() => return Ended::Revoked,
+        Some(boxed) => boxed.downcast_ref::<UpstreamFailure>(),
+        None => error.downcast_ref::<UpstreamFailure>(),
+    };
+    failure.copied().map_or(Ended::UpstreamFailed, ended_by)
 }
 
 fn data_length(frame: &Frame<Bytes>) -> u64 {

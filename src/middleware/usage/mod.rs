@@ -23,7 +23,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::clock::Clock;
-use crate::context::{Refused, RequestContext, UpstreamFailure};
+use crate::context::{Refused, RequestContext, Severed, UpstreamFailure};
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::usage::event::Ended;
@@ -201,6 +201,8 @@ fn follow<T: Body, V: Reservation>(
         let failure = response.extensions().get::<UpstreamFailure>();
         if let Some(failure) = failure {
             open.end(ended_by(*failure));
+        } else if response.extensions().get::<Severed>().is_some() {
+            open.end(Ended::Revoked);
         } else if asks_for_a_head || has_no_body(&response) {
             open.end(Ended::Complete);
         }

@@ -1,0 +1,171 @@
+//! Answers that go on: unbuffered, for as long as the client wants them and the
+//! key may have them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+#[cfg(feature = "firestore")]
+use crate::firestore_emulator as emulator;
+use crate::process::{Deployment, eventually};
+
+/// An upstream that answers one request with events, one at a time.
+struct Events {
+    address: SocketAddr,
+    events: Sender<&'static str>,
+    /// Told when its client is gone.
+    gone: Receiver<()>,
+}
+
+impl Events {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (events, to_send) = channel();
+        let (tell, gone) = channel();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let reader = stream.try_clone().unwrap();
+            let (asked, is_asked) = channel();
+            thread::spawn(move || {
+                read_to_end(reader, &asked);
+                // The test may have seen enough.
+                let _ = tell.send(());
+            });
+            is_asked.recv().unwrap();
+            send_events(stream, &to_send);
+        });
+        Self {
+            address,
+            events,
+            gone,
+        }
+    }
+
+    fn send(&self, event: &'static str) {
+        self.events.send(event).unwrap();
+    }
+}
+
+fn read_to_end(stream: TcpStream, asked: &Sender<()>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    asked.send(()).unwrap();
+    // A reset is an end, too.
+    let _ = reader.read_to_end(&mut Vec::new());
+}
+
+fn send_events(mut stream: TcpStream, events: &Receiver<&'static str>) {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                Transfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    for event in events {
+        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+        if stream.write_all(chunk.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// curl, told to print what comes when it comes.
+struct Curl {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Curl {
+    fn get(edge: SocketAddr, token: &str) -> Self {
+        let mut child = Command::new("curl")
+            .args(["--silent", "--no-buffer", "--max-time", "60"])
+            .args(["--header", &format!("X-API-Key: {token}")])
+            .arg(format!("http://{edge}/events"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    #[track_caller]
+    fn prints(&mut self, event: &str) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, event);
+    }
+}
+
+impl Drop for Curl {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn ends(edge: &Deployment) -> Vec<String> {
+    let usage = rusqlite::Connection::open(edge.data().join("usage.db")).unwrap();
+    let mut query = usage.prepare("SELECT ended FROM usage_events").unwrap();
+    let ends = query.query_map([], |row| row.get(0)).unwrap();
+    ends.map(Result::unwrap).collect()
+}
+
+/// What curl says when an answer broke off.
+const PARTIAL_FILE: i32 = 18;
+
+fn a_stream_of_a_revoked_key_breaks_off(upstream: &Events, edge: &Deployment) {
+    let token = edge.key("doomed", &[]);
+    let running = edge.serve();
+    let mut curl = Curl::get(edge.traffic, &token);
+    upstream.send("data: one\n");
+    curl.prints("data: one\n");
+    upstream.send("data: two\n");
+    curl.prints("data: two\n");
+    edge.ok(&["keys", "revoke", "doomed"]);
+    let ended = curl.child.wait().unwrap();
+    assert_eq!(ended.code(), Some(PARTIAL_FILE), "{}", edge.log_text());
+    upstream.gone.recv().unwrap();
+    eventually("it is recorded", || ends(edge) == ["revoked"]);
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+}
+
+#[test]
+fn a_stream_of_a_key_revoked_in_the_embedded_store_breaks_off() {
+    let upstream = Events::start();
+    let edge = Deployment::new(upstream.address, "");
+    a_stream_of_a_revoked_key_breaks_off(&upstream, &edge);
+}
+
+#[cfg(feature = "firestore")]
+#[test]
+fn a_stream_of_a_key_revoked_in_firestore_breaks_off() {
+    let Some(emulator) = emulator::shared() else {
+        return;
+    };
+    let upstream = Events::start();
+    let variables = vec![
+        ("GOOGLE_CLOUD_PROJECT_ID", emulator.project().project),
+        ("FIRESTORE_EMULATOR_HOST", emulator.address().to_owned()),
+    ];
+    let settings = "[keys]\nstore = \"firestore\"";
+    let edge = Deployment::in_environment(upstream.address, settings, variables);
+    a_stream_of_a_revoked_key_breaks_off(&upstream, &edge);
+}
+
+#[test]
+fn a_client_that_leaves_a_stream_takes_the_upstreams_connection_with_it() {
+    let upstream = Events::start();
+    let edge = Deployment::new(upstream.address, "");
+    let token = edge.key("leaver", &[]);
+    let _running = edge.serve();
+    let mut curl = Curl::get(edge.traffic, &token);
+    upstream.send("data: one\n");
+    curl.prints("data: one\n");
+    drop(curl);
+    upstream.gone.recv().unwrap();
+    eventually("it is recorded", || ends(&edge) == ["client_gone"]);
+}
