@@ -1,10 +1,11 @@
 //! From a revocation that the key store has acknowledged, in one process, to
-//! the refusal of the key by a running edge in another: 200 keys in use, under
-//! load, over the Firestore emulator.
+//! the refusal of the key by a running edge in another, and to the end of a
+//! stream that it had open: 200 keys in use, under load, over the Firestore
+//! emulator.
 //!
 //!     cargo bench --bench revocation
 //!
-//! prints two histograms: from the acknowledgement, which the refusal mostly
+//! prints histograms, from the acknowledgement, which the refusal mostly
 //! overtakes, and from the call, with the store's own work in it. Measured are the
 //! store, its feed and the edge, and not the start of a command: this process
 //! revokes as `keys revoke` does. A delay ends with the first answer that refuses,
@@ -42,7 +43,8 @@ mod process;
 )]
 mod upstream;
 
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -125,21 +127,44 @@ fn main() {
     });
     let rate = served.load(Ordering::Relaxed) / began.elapsed().as_secs().max(1);
     println!("{REVOCATIONS} revocations beside {rate} requests/s");
-    let (acknowledged, called): (Vec<_>, Vec<_>) = delays.into_iter().unzip();
-    print("from the acknowledgement", acknowledged);
-    print("from the call", called);
+    let of = |delay: fn(&Delays) -> Duration| delays.iter().map(delay).collect();
+    print(
+        "refused, from the acknowledgement",
+        of(|of| of.refused_after_it),
+    );
+    print("refused, from the call", of(|of| of.refused));
+    print(
+        "stream cut, from the acknowledgement",
+        of(|of| of.cut_after_it),
+    );
+    print("stream cut, from the call", of(|of| of.cut));
 }
 
-/// How long after the acknowledgement of its revocation a key was refused, and
-/// how long after the call that revoked it.
+/// How long after the call that revoked it, and after the acknowledgement of
+/// that, a key was refused and its stream was cut.
+struct Delays {
+    refused: Duration,
+    refused_after_it: Duration,
+    cut: Duration,
+    cut_after_it: Duration,
+}
+
 fn revoke(
     runtime: &Runtime,
     operations: &Operations,
     key: &Created,
     traffic: SocketAddr,
-) -> (Duration, Duration) {
+) -> Delays {
     thread::scope(|threads| {
-        let (in_use, is_in_use) = mpsc::sync_channel(1);
+        let (in_use, is_in_use) = mpsc::sync_channel(2);
+        let begun = in_use.clone();
+        let streaming = threads.spawn(move || {
+            let mut stream = open_stream(traffic, key);
+            begun.send(()).unwrap();
+            // However it ends.
+            let _ = stream.read_to_end(&mut Vec::new());
+            Instant::now()
+        });
         let user = threads.spawn(move || {
             let mut connection = Connection::open(traffic).unwrap();
             assert_eq!(status(&mut connection, key), 200);
@@ -148,15 +173,35 @@ fn revoke(
             Instant::now()
         });
         is_in_use.recv().unwrap();
+        is_in_use.recv().unwrap();
         let id = KeyRef::Id(key.key.id);
         let called = Instant::now();
         runtime.block_on(operations.revoke(&id)).unwrap();
         let acknowledged = Instant::now();
-        let refused = user.join().unwrap();
-        // Zero where it was refused before the acknowledgement was here.
-        let delay = refused.saturating_duration_since(acknowledged);
-        (delay, refused - called)
+        let (refused, cut) = (user.join().unwrap(), streaming.join().unwrap());
+        Delays {
+            refused: refused - called,
+            cut: cut - called,
+            // Zero where it came before the acknowledgement was here.
+            refused_after_it: refused.saturating_duration_since(acknowledged),
+            cut_after_it: cut.saturating_duration_since(acknowledged),
+        }
     })
+}
+
+/// A stream of which something has come.
+fn open_stream(traffic: SocketAddr, key: &Created) -> BufReader<TcpStream> {
+    let mut stream = TcpStream::connect(traffic).unwrap();
+    let token = key.token.expose();
+    let request = format!("GET /stream HTTP/1.1\r\nHost: edge.test\r\nX-API-Key: {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "begun\n" {
+        line.clear();
+        assert_ne!(stream.read_line(&mut line).unwrap(), 0);
+    }
+    stream
 }
 
 fn status(connection: &mut Connection, key: &Created) -> u16 {

@@ -102,6 +102,7 @@ fn requests(criterion: &mut Criterion) {
         edge.auth(),
         edge.limit(),
         UsageLayer::new(Nowhere, edge.clock.clone()),
+        edge.auth().streams(),
     )
         .layer(service_fn(answer));
     let mut alone = service_fn(answer);

@@ -1,6 +1,9 @@
 //! What the parts of the stack tell each other about a request: one request
 //! extension on the way in, typed response extensions on the way out.
 
+#[cfg(feature = "edge")]
+pub mod tunnel;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;

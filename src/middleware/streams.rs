@@ -174,7 +174,8 @@ where
         let frame = this.inner.poll_frame(cx);
         // What comes faster than it is taken makes nobody wait, and is looked
         // at when its record was replaced.
-        if frame.is_pending() || this.guard.is_outdated() {
+        let is_end = matches!(frame, Poll::Ready(None));
+        if frame.is_pending() || !is_end && this.guard.is_outdated() {
             this.guard.watch();
             if let Poll::Ready(severed) = this.guard.poll_lost(cx) {
                 return Poll::Ready(Some(Err(severed.into())));

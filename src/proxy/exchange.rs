@@ -22,6 +22,7 @@ use super::head;
 use super::lanes::Group;
 use super::pool::{Engaged, Lane, Sender};
 use super::request_body::{Broken, RequestBody, Upload};
+use super::tunnel::Switch;
 use super::upstream::Set;
 use super::{BoxError, Failure, ResponseBody};
 
@@ -40,6 +41,8 @@ pub(super) struct Way<B> {
     pub(super) tried: Set,
     /// `None` for a request without a body.
     pub(super) upload: Option<Rc<Upload>>,
+    /// What its connection may become.
+    pub(super) switch: Option<Switch>,
     /// When the route's time is over.
     pub(super) deadline: Option<Instant>,
 }
@@ -303,13 +306,19 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let Some(way) = way else {
+    let Some(mut way) = way else {
         // It failed before it was known which way to go.
         return Err(result.err().unwrap_or(Failure::NoUpstream));
     };
+    let mut tunnel = None;
     let checked = match result {
-        Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(Failure::SwitchedProtocols)
+        Ok((mut response, sender)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let switch = way.switch.take();
+            tunnel = switch.and_then(|switch| switch.accept(&mut response));
+            match tunnel {
+                Some(_) => Ok((response, sender)),
+                None => Err(Failure::SwitchedProtocols),
+            }
         }
         Ok((response, _)) if is_ambiguous(response.headers()) => Err(Failure::AmbiguousAnswer),
         checked => checked,
@@ -321,7 +330,11 @@ where
         }
     })?;
     way.lane.upstream.target_answered(way.lane.place);
-    Ok(response.map(|body| ResponseBody::new(body, way.lane, sender, way.deadline)))
+    Ok(response.map(|body| match tunnel {
+        None => ResponseBody::new(body.into(), way.lane, sender, way.deadline),
+        // A tunnel has its own bounds.
+        Some(tunnel) => ResponseBody::new(tunnel.into(), way.lane, sender, None),
+    }))
 }
 
 /// Whether an answer could end at two places, or has a coding beneath `chunked`

@@ -47,7 +47,7 @@ pub enum Failure {
     ConnectTimeout,
     #[error("the upstream broke off: {0}")]
     BrokeOff(BoxError),
-    #[error("the upstream switches protocols without being asked to")]
+    #[error("the upstream switches to a protocol that it was not asked for")]
     SwitchedProtocols,
     #[error(
         "the upstream's answer has a length beside a transfer coding, or a coding that is not chunked"

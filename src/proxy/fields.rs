@@ -3,9 +3,9 @@
 //! Names are compared as an application behind CGI or WSGI sees them, where
 //! `-` and `_` are one: `X_Edge_Key_Id` would be read as `X-Edge-Key-Id`.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 
-use http::header::{CONNECTION, HOST, TE};
+use http::header::{CONNECTION, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Longer than any name that is known here.
@@ -87,39 +87,73 @@ impl Fate {
 pub(super) struct Scrubber(RefCell<Vec<HeaderName>>);
 
 impl Scrubber {
-    /// Removes from a request what goes no further. Says whether the client
-    /// takes trailers.
-    pub(super) fn scrub_request(&self, headers: &mut HeaderMap, peer_is_trusted: bool) -> bool {
-        let takes_trailers = headers.get_all(TE).iter().any(names_trailers);
-        self.scrub(headers, |fate| fate.passes_request(peer_is_trusted));
-        takes_trailers
+    /// Removes from a request what goes no further. Says what of that its
+    /// client meant us to do.
+    pub(super) fn scrub_request(&self, headers: &mut HeaderMap, peer_is_trusted: bool) -> Wishes {
+        let trailers = headers.get_all(TE).iter().any(names_trailers);
+        let doomed = self.condemn(headers, |fate| fate.passes_request(peer_is_trusted));
+        let upgrade = doomed.contains(&UPGRADE).then(|| upgrade(headers));
+        remove(headers, doomed);
+        Wishes {
+            trailers,
+            upgrade: upgrade.flatten(),
+        }
     }
 
     /// Removes from a response what goes no further.
     pub(super) fn scrub_response(&self, headers: &mut HeaderMap) {
-        self.scrub(headers, Fate::passes_response);
+        let doomed = self.condemn(headers, Fate::passes_response);
+        remove(headers, doomed);
     }
 
-    fn scrub(&self, headers: &mut HeaderMap, passes: impl Fn(Fate) -> bool) {
-        let doomed = &mut *self.0.borrow_mut();
+    fn condemn(
+        &self,
+        headers: &HeaderMap,
+        passes: impl Fn(Fate) -> bool,
+    ) -> RefMut<'_, Vec<HeaderName>> {
+        let mut doomed = self.0.borrow_mut();
         for name in headers.keys() {
             if !passes(Fate::of(name.as_str())) {
                 doomed.push(name.clone());
             }
             if *name == CONNECTION {
-                named_by_connection(headers, doomed);
+                named_by_connection(headers, &mut doomed);
             }
         }
-        for name in doomed.drain(..) {
-            headers.remove(name);
-        }
+        doomed
     }
+}
+
+fn remove(headers: &mut HeaderMap, mut doomed: RefMut<'_, Vec<HeaderName>>) {
+    for name in doomed.drain(..) {
+        headers.remove(name);
+    }
+}
+
+/// What a client asks of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// It takes trailers.
+    pub(super) trailers: bool,
+    /// It would speak one of these protocols.
+    pub(super) upgrade: Option<HeaderValue>,
+}
+
+/// The only `Upgrade`, where `Connection` names it, too.
+fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut fields = headers.get_all(UPGRADE).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    let mut options = headers.get_all(CONNECTION).iter();
+    let named = options.any(|list| names(list, b"upgrade"));
+    named.then(|| field.clone())
 }
 
 /// Removes from the trailers of a request what goes no further. Nobody may
 /// say in a trailer where a request comes from.
 pub(super) fn scrub_request_trailers(trailers: &mut HeaderMap) {
-    Scrubber::default().scrub(trailers, |fate| fate.passes_request(false));
+    Scrubber::default().scrub_request(trailers, false);
     trailers.remove(HOST);
 }
 
@@ -141,9 +175,13 @@ fn named_by_connection(headers: &HeaderMap, doomed: &mut Vec<HeaderName>) {
 }
 
 fn names_trailers(te: &HeaderValue) -> bool {
-    te.as_bytes()
+    names(te, b"trailers")
+}
+
+fn names(list: &HeaderValue, word: &[u8]) -> bool {
+    list.as_bytes()
         .split(|&byte| byte == b',')
-        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        .any(|named| named.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -271,8 +309,42 @@ mod tests {
             ("gzip", false),
         ] {
             let mut headers = headers(&[("te", te)]);
-            let says = Scrubber::default().scrub_request(&mut headers, false);
-            assert_eq!(says, takes, "{te}");
+            let wishes = Scrubber::default().scrub_request(&mut headers, false);
+            assert_eq!(wishes.trailers, takes, "{te}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_would_upgrade_says_so_once_and_to_its_neighbour() {
+        type Fields<'a> = &'a [(&'a str, &'a str)];
+        let rows: [(Fields<'_>, Option<&str>); 5] = [
+            (
+                &[
+                    ("connection", "keep-alive, Upgrade"),
+                    ("upgrade", "websocket"),
+                ],
+                Some("websocket"),
+            ),
+            (&[("upgrade", "websocket")], None),
+            (&[("connection", "close"), ("upgrade", "websocket")], None),
+            (
+                &[
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("upgrade", "h2c"),
+                ],
+                None,
+            ),
+            (&[("connection", "upgrade")], None),
+        ];
+        for (fields, upgrade) in rows {
+            let mut headers = headers(fields);
+            let wishes = Scrubber::default().scrub_request(&mut headers, false);
+            assert_eq!(
+                wishes.upgrade.as_ref().map(|v| v.to_str().unwrap()),
+                upgrade
+            );
+            assert_eq!(left(&headers), [""; 0]);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::TRANSFER_ENCODING;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use super::head::{self, Heads};
 use super::lanes::Lanes;
 use super::pool::Sender;
 use super::request_body::RequestBody;
+use super::tunnel::{Switch, mark};
 use super::upstream::{Set, Upstreams};
 use super::{BoxError, Failure, ResponseBody};
 use crate::assertion::Signer;
@@ -99,15 +100,23 @@ where
             let passed = self.clock.tick().since(context.received.tick);
             Instant::now() + timeout.saturating_sub(passed)
         });
-        self.heads.rewrite(
+        let may_switch = may_switch(&request);
+        let wish = self.heads.rewrite(
             request.headers_mut(),
             context,
             &lane.upstream,
             lane.target(),
         );
+        // A stream of HTTP/2 cannot become a tunnel by an `Upgrade`.
+        let switch = wish
+            .filter(|_| may_switch && !http2)
+            .and_then(|wish| Switch::listed(&wish, &route.tunnels));
         if http2 {
             head::to_http2(&mut request, &lane.upstream);
         } else {
+            if let Some(switch) = &switch {
+                switch.mark(request.headers_mut());
+            }
             *request.version_mut() = Version::HTTP_11;
         }
         let mut request = request.map(|body| RequestBody::new(body, route.body_limit));
@@ -120,10 +129,25 @@ where
             waits,
             tried: Set::EMPTY,
             upload,
+            switch,
             deadline,
         };
         Ok((way, request))
     }
+}
+
+/// Whether its connection may become another: only HTTP/1.1 has upgrades, and a
+/// body would have to be sent before.
+fn may_switch<B: Body>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_11
+        && *request.method() == Method::GET
+        && request.body().is_end_stream()
+}
+
+/// Of an answer that opens a tunnel: no other 101 comes this far.
+fn agreed_protocol<B>(response: &Response<B>) -> Option<HeaderValue> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    switches.then(|| response.headers().get(UPGRADE).cloned())?
 }
 
 /// Says that a body of unknown length follows: without a word of it, hyper
@@ -158,7 +182,11 @@ where
         let this = self.project();
         Poll::Ready(Ok(match ready!(this.exchange.poll(cx)) {
             Ok(mut response) => {
+                let agreed = agreed_protocol(&response);
                 this.forwarder.heads.scrub_response(response.headers_mut());
+                if let Some(protocol) = agreed {
+                    mark(response.headers_mut(), protocol);
+                }
                 *response.version_mut() = Version::HTTP_11;
                 let context = this.context.take();
                 response.map(|body| problem::Body::inner(body.of(context)))

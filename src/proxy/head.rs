@@ -41,17 +41,19 @@ impl Heads {
         }
     }
 
-    /// Removes what goes no further, and says what only we may say.
+    /// Removes what goes no further, and says what only we may say. Gives the
+    /// protocols that the client would go on with.
     pub(super) fn rewrite(
         &self,
         headers: &mut HeaderMap,
         context: &RequestContext,
         upstream: &Upstream,
         target: &Target,
-    ) {
+    ) -> Option<HeaderValue> {
         headers.reserve(SET);
         let trusted = context.peer.is_some_and(|peer| peer.trusted);
-        if self.scrubber.scrub_request(headers, trusted) {
+        let wishes = self.scrubber.scrub_request(headers, trusted);
+        if wishes.trailers {
             // The next hop is asked for trailers on its own account.
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
@@ -78,6 +80,7 @@ impl Heads {
         if let Some(assertion) = &upstream.assertion {
             headers.insert(X_EDGE_ASSERTION, self.assert(assertion, context));
         }
+        wishes.upgrade
     }
 
     fn assert(&self, assertion: &Assertion, context: &RequestContext) -> HeaderValue {

@@ -23,6 +23,7 @@ mod pool;
 mod request_body;
 mod response_body;
 mod text;
+mod tunnel;
 mod upstream;
 
 pub use client_address::ClientAddressRule;

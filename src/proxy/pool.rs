@@ -260,7 +260,7 @@ where
 
     async fn begin<T>(&self, stream: T) -> Result<Http1<B>, Failure>
     where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = self
             .http1
@@ -269,7 +269,7 @@ where
             .map_err(|error| Failure::BrokeOff(error.into()))?;
         tokio::task::spawn_local(async move {
             // What a request has to know of it, it is told.
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to an upstream broke off");
             }
         });

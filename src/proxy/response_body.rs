@@ -14,13 +14,63 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::BoxError;
 use super::fields::scrub_response_trailers;
 use super::pool::{Engaged, Sender};
+use super::tunnel::{Fault, TunnelBody};
 use crate::context::{RequestContext, RequestId, UpstreamFailure};
 use crate::route::Route;
+
+/// Where the bytes come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Answer(Incoming),
+    Tunnel(Box<TunnelBody>),
+}
+
+impl From<Incoming> for Source {
+    fn from(answer: Incoming) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+impl From<TunnelBody> for Source {
+    fn from(tunnel: TunnelBody) -> Self {
+        Self::Tunnel(Box::new(tunnel))
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match self {
+            Self::Answer(answer) => {
+                let frame = ready!(Pin::new(answer).poll_frame(cx));
+                let fault = |error: hyper::Error| (UpstreamFailure::Failed, error.into());
+                Poll::Ready(frame.map(|frame| frame.map_err(fault)))
+            }
+            Self::Tunnel(tunnel) => {
+                let data = ready!(tunnel.poll_data(cx));
+                Poll::Ready(data.map(|data| data.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Answer(answer) => answer.is_end_stream(),
+            Self::Tunnel(tunnel) => tunnel.has_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Answer(answer) => answer.size_hint(),
+            Self::Tunnel(_) => SizeHint::new(),
+        }
+    }
+}
 
 /// A response body that gives its connection back when it has ended. Dropped
 /// before that, it closes the connection.
 pub struct ResponseBody<B> {
-    inner: Incoming,
+    inner: Source,
     connection: Option<(Engaged<B>, Sender<B>)>,
     /// When the route's time is over.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -34,7 +84,7 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(
-        inner: Incoming,
+        inner: Source,
         lane: Engaged<B>,
         sender: Option<Sender<B>>,
         deadline: Option<Instant>,
@@ -101,7 +151,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamFailure>>> {
         let this = self.get_mut();
-        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+        let frame = match this.inner.poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if let Some(deadline) = &mut this.deadline {
@@ -121,9 +171,9 @@ where
                 this.give_back_at_end();
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
+            Some(Err((failure, error))) => {
                 this.log(&error);
-                Some(Err(this.failed(UpstreamFailure::Failed)))
+                Some(Err(this.failed(failure)))
             }
             None => {
                 this.give_back();

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use http::Method;
+use http::{HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 
-use super::{Access, CorsConfig, Host, RequiredPermissions, Route, RouteTable, path};
+use super::{Access, CorsConfig, Host, RequiredPermissions, Route, RouteTable, Tunnels, path};
 use crate::permission::Required;
 use crate::setting::{self, Invalid};
 
 /// One of `[[routes]]`. `name` and `upstream` have no default.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteConfig {
     /// Names the route in usage, metrics and `X-Edge-Route`.
@@ -38,6 +38,35 @@ pub struct RouteConfig {
     /// For the whole exchange; none when it is not given.
     #[serde(deserialize_with = "given_duration")]
     pub timeout: Option<Duration>,
+    /// The protocols that a connection may go on with.
+    pub upgrades: Vec<String>,
+    /// For a connection that was upgraded and on which nothing moves.
+    #[serde(deserialize_with = "setting::duration")]
+    pub tunnel_idle_timeout: Duration,
+    /// For a connection that was upgraded; none when it is not given.
+    #[serde(deserialize_with = "given_duration")]
+    pub tunnel_lifetime: Option<Duration>,
+}
+
+impl Default for RouteConfig {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            host: None,
+            path: None,
+            upstream: String::new(),
+            permission: None,
+            permissions: BTreeMap::new(),
+            public: false,
+            cors: None,
+            query_parameter: None,
+            body_limit: None,
+            timeout: None,
+            upgrades: vec!["websocket".to_owned()],
+            tunnel_idle_timeout: Duration::from_mins(10),
+            tunnel_lifetime: None,
+        }
+    }
 }
 
 fn given_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
@@ -74,6 +103,14 @@ impl RouteConfig {
         if self.timeout == Some(Duration::ZERO) {
             problems.add("timeout", "is zero: leave it out for no bound");
         }
+        for (key, time) in [
+            ("tunnel_idle_timeout", Some(self.tunnel_idle_timeout)),
+            ("tunnel_lifetime", self.tunnel_lifetime),
+        ] {
+            if time == Some(Duration::ZERO) {
+                problems.add(key, "is zero: for no upgrades, write `upgrades = []`");
+            }
+        }
         let route = Route {
             name: self.name.as_str().into(),
             host: self.host.as_deref().map(|host| problems.host(host)),
@@ -83,6 +120,15 @@ impl RouteConfig {
             upstream: self.upstream.as_str().into(),
             body_limit: self.body_limit.map(|size| size.as_u64()),
             timeout: self.timeout,
+            tunnels: Tunnels {
+                protocols: self
+                    .upgrades
+                    .iter()
+                    .filter_map(|name| problems.protocol(name))
+                    .collect(),
+                idle_timeout: self.tunnel_idle_timeout,
+                lifetime: self.tunnel_lifetime,
+            },
         };
         if let Some(cors) = &self.cors {
             cors.problems(&format!("{section}.cors"), found);
@@ -184,6 +230,21 @@ impl Problems<'_> {
                 self.add(key, invalid.to_string());
             })
             .ok()
+    }
+
+    fn protocol(&mut self, name: &str) -> Option<HeaderValue> {
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if name.eq_ignore_ascii_case("h2c") {
+            let problem = "`h2c` is HTTP again: nobody would check the requests in it";
+            self.add("upgrades", problem);
+        } else if name.is_empty() || !name.bytes().all(is_token) {
+            let problem = format!("`{name}` is not a protocol: write `websocket`");
+            self.add("upgrades", problem);
+        } else {
+            return HeaderValue::try_from(name.to_ascii_lowercase()).ok();
+        }
+        None
     }
 
     fn method(&mut self, key: &str, text: &str) -> Option<Method> {

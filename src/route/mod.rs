@@ -12,6 +12,7 @@ mod host;
 mod name;
 pub mod path;
 mod table;
+mod tunnels;
 
 pub use access::{Access, Needed, RequiredPermissions};
 pub use config::RouteConfig;
@@ -19,6 +20,7 @@ pub use cors::{Cors, CorsConfig};
 pub use host::Host;
 pub use name::RouteName;
 pub use table::{Conflict, RouteTable};
+pub use tunnels::Tunnels;
 
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub struct Route {
     pub body_limit: Option<u64>,
     /// From the last byte of the request head to the last of the response; no bound when `None`.
     pub timeout: Option<Duration>,
+    /// What its connections may become.
+    pub tunnels: Tunnels,
 }
 
 /// Everything, for every key.
@@ -54,6 +58,7 @@ impl Default for Route {
             upstream: "default".into(),
             body_limit: None,
             timeout: None,
+            tunnels: Tunnels::default(),
         }
     }
 }

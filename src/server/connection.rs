@@ -20,7 +20,7 @@ use super::http2::{OnThisThread, PREFACE};
 use super::io::WatchedIo;
 use super::registry::Registered;
 use super::service::Served;
-use super::{BoxError, Config, unparsed};
+use super::{BoxError, Config, tunnel, unparsed};
 use crate::telemetry::metric::CONNECTIONS_CLOSED_FLOODING;
 
 /// hyper's own number, for which it needs no allocation.
@@ -79,6 +79,7 @@ impl Protocol {
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
         let served = Served::new(service.clone(), Rc::clone(&activity));
+        let switched = served.slot();
         let mut connection = self.http1.serve_connection(io, served);
         let close = http1::Connection::graceful_shutdown;
         let driven = Pin::new(&mut connection);
@@ -95,7 +96,15 @@ impl Protocol {
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
         match end {
-            End::Ended(Ok(())) => {}
+            End::Ended(Ok(())) => {
+                if let Some(switched) = switched.take() {
+                    let (stream, ahead) = io.into_parts();
+                    let early = [read_buf, ahead].concat().into();
+                    // Boxed, so that other connections need no room for it.
+                    let tunnel = tunnel::run(stream, early, *switched, self.limits.idle);
+                    Box::pin(tunnel).await;
+                }
+            }
             End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
             End::Overdue(overdue) => {
                 tracing::debug!(?overdue, "a connection was cut");

@@ -77,6 +77,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WatchedIo<T> {
         Poll::Ready(Ok(()))
     }
 
+    /// What is no longer watched, and what was read of it and not taken.
+    pub(super) fn into_parts(self) -> (T, Bytes) {
+        (self.stream.into_inner(), self.ahead)
+    }
+
     /// Says a last word, as far as the socket takes it at once.
     pub(super) fn say(&mut self, word: &[u8]) {
         let cx = &mut Context::from_waker(Waker::noop());

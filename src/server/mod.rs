@@ -24,6 +24,7 @@ mod registry;
 mod response_body;
 mod service;
 pub mod tls;
+mod tunnel;
 mod unparsed;
 mod worker;
 

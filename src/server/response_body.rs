@@ -13,14 +13,21 @@ pin_project! {
     /// In flight until it is dropped: hyper drops a body as soon as it has all of
     /// it, or wants no more.
     pub(super) struct WatchedBody<B> {
+        // None for an answer that goes on as a tunnel.
         #[pin]
-        inner: B,
+        inner: Option<B>,
         in_flight: InFlight,
     }
 }
 
 impl<B> WatchedBody<B> {
     pub(super) const fn new(inner: B, in_flight: InFlight) -> Self {
+        let inner = Some(inner);
+        Self { inner, in_flight }
+    }
+
+    pub(super) const fn none(in_flight: InFlight) -> Self {
+        let inner = None;
         Self { inner, in_flight }
     }
 }
@@ -33,14 +40,18 @@ impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.project().inner.poll_frame(cx)
+        match self.project().inner.as_pin_mut() {
+            Some(inner) => inner.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let none = || SizeHint::with_exact(0);
+        self.inner.as_ref().map_or_else(none, B::size_hint)
     }
 }

@@ -1,12 +1,12 @@
 //! A Tower service, as hyper calls it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -14,32 +14,43 @@ use tower_service::Service;
 use super::activity::{Activity, InFlight};
 use super::crumbs;
 use super::response_body::WatchedBody;
+use super::tunnel::Switched;
+use crate::context::tunnel::Tunnel;
 
 /// A Tower service for the requests of one connection. HTTP/1 has one at a
 /// time, so the service is not cloned for each; HTTP/2 has many.
-pub(super) struct Served<S> {
+pub(super) struct Served<S, B> {
     service: Rc<RefCell<S>>,
     activity: Rc<Activity>,
+    switched: Slot<B>,
 }
 
-impl<S> Served<S> {
+/// Where the tunnel is left that a connection goes on as.
+pub(super) type Slot<B> = Rc<Cell<Option<Box<Switched<B>>>>>;
+
+impl<S, B> Served<S, B> {
     pub(super) fn new(service: S, activity: Rc<Activity>) -> Self {
         Self {
             service: Rc::new(RefCell::new(service)),
             activity,
+            switched: Slot::default(),
         }
+    }
+
+    pub(super) fn slot(&self) -> Slot<B> {
+        Rc::clone(&self.switched)
     }
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for Served<S>
+impl<S, B> hyper::service::Service<Request<Incoming>> for Served<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
-    type Future = Answer<S>;
+    type Future = Answer<S, B>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Answer<S> {
+    fn call(&self, mut request: Request<Incoming>) -> Answer<S, B> {
         let service = if request.version() == Version::HTTP_2 {
             crumbs::join(request.headers_mut());
             Rc::new(RefCell::new(self.service.borrow().clone()))
@@ -52,19 +63,21 @@ where
                 request: Some(request),
             },
             in_flight: Some(self.activity.request_begins()),
+            switched: Rc::clone(&self.switched),
         }
     }
 }
 
 pin_project! {
     /// Waits until the service is ready, then for its response.
-    pub(super) struct Answer<S>
+    pub(super) struct Answer<S, B>
     where
         S: Service<Request<Incoming>>,
     {
         #[pin]
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
+        switched: Slot<B>,
     }
 }
 
@@ -76,7 +89,7 @@ pin_project! {
     }
 }
 
-impl<S, B> Future for Answer<S>
+impl<S, B> Future for Answer<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
@@ -95,16 +108,28 @@ where
                     service.call(request)
                 }
                 StateProjected::Called { future } => {
-                    let response = ready!(future.poll(cx))?;
+                    let mut response = ready!(future.poll(cx))?;
                     let Some(in_flight) = this.in_flight.take() else {
                         return Poll::Pending;
                     };
                     let in_flight = in_flight.is_answered();
-                    let response = response.map(|body| WatchedBody::new(body, in_flight));
-                    return Poll::Ready(Ok(response));
+                    let tunnel = tunnel_of(&mut response);
+                    return Poll::Ready(Ok(response.map(|body| match tunnel {
+                        None => WatchedBody::new(body, in_flight),
+                        Some(tunnel) => {
+                            let switched = Box::new(Switched { tunnel, body });
+                            this.switched.set(Some(switched));
+                            WatchedBody::none(in_flight)
+                        }
+                    })));
                 }
             };
             this.state.set(State::Called { future });
         }
     }
+}
+
+fn tunnel_of<B>(response: &mut Response<B>) -> Option<Tunnel> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    switches.then(|| response.extensions_mut().remove())?
 }

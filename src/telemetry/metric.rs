@@ -36,6 +36,7 @@ metrics! {
     describe_counter TLS_HANDSHAKES_FAILED = "tls_handshakes_failed_total", Count, "TLS handshakes of clients that failed; the label `reason` is a word for why.";
     describe_gauge TLS_CERTIFICATE_EXPIRY_SECONDS = "tls_certificate_expiry_timestamp_seconds", Seconds, "When a certificate expires, in seconds since 1970; the label `certificate` is its file.";
     describe_counter TLS_RELOAD_FAILURES = "tls_reload_failures_total", Count, "How often certificates changed on disk and could not be used, so that the old ones stayed.";
+    describe_gauge TUNNELS = "tunnels", Count, "Connections of clients that are tunnels now (WebSocket).";
     describe_counter REQUESTS = "requests_total", Count, "Requests by route (`none` where none matched) and outcome: admitted, or the reason of the refusal.";
     describe_histogram REQUEST_SECONDS = "request_seconds", Seconds, "From the head of a request to the head of its response, by route.";
     describe_counter DECISIONS_UNHEARD = "decisions_unheard_total", Count, "Questions of proxies that were not heard; the label `listener` is its name, `why` is caller-unknown or question-unclear.";

@@ -169,3 +169,111 @@ fn a_client_that_leaves_a_stream_takes_the_upstreams_connection_with_it() {
     upstream.gone.recv().unwrap();
     eventually("it is recorded", || ends(&edge) == ["client_gone"]);
 }
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/websocket.py");
+
+/// The script, which is server and client.
+struct WebSocket {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl WebSocket {
+    /// `None`, having said why, without the Python package.
+    fn start() -> Option<Self> {
+        let mut child = Command::new(python_with_websockets()?)
+            .arg(SCRIPT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut port = String::new();
+        output.read_line(&mut port).unwrap();
+        Some(Self {
+            child,
+            output,
+            address: SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap())),
+        })
+    }
+
+    fn go_through(&mut self, edge: SocketAddr, token: &str) {
+        let mut input = self.child.stdin.take().unwrap();
+        writeln!(input, "{edge} {token}").unwrap();
+    }
+
+    #[track_caller]
+    fn says(&mut self, what: &str) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), what);
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The Python that has the package; `None` where the test may be skipped.
+fn python_with_websockets() -> Option<String> {
+    let of_target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv");
+    let venv = std::env::var("CYPHERON_TEST_VENV").unwrap_or(of_target.to_owned());
+    let python = format!("{venv}/bin/python");
+    let import = Command::new(&python)
+        .args(["-c", "import websockets"])
+        .output();
+    if import.is_ok_and(|output| output.status.success()) {
+        return Some(python);
+    }
+    let line = format!(
+        "python3 -m venv {venv} && {python} -m pip install -r tests/python/requirements.txt"
+    );
+    let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
+    assert!(!all, "no Python package websockets in {venv}: {line}");
+    // Past what the test harness keeps to itself.
+    let skipped = format!("SKIPPED: no Python package websockets in {venv}; {line}\n");
+    std::io::stdout().write_all(skipped.as_bytes()).unwrap();
+    None
+}
+
+#[test]
+fn websockets_of_another_library_talk_through_the_edge_until_their_key_is_revoked() {
+    let Some(mut peers) = WebSocket::start() else {
+        return;
+    };
+    let edge = Deployment::new(peers.address, "");
+    let token = edge.key("talker", &[]);
+    let running = edge.serve();
+    peers.go_through(edge.traffic, &token);
+    peers.says("closed 4000 done");
+    eventually("it is recorded", || ends(&edge) == ["complete"]);
+    peers.says("open");
+    assert_eq!(edge.count("cypheron_edge_tunnels", ""), 1);
+    edge.ok(&["keys", "revoke", "talker"]);
+    peers.says("cut 1006");
+    peers.says("refused 401");
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+
+    let usage = rusqlite::Connection::open(edge.data().join("usage.db")).unwrap();
+    let moved = |ended: &str| -> (i64, i64, i64, i64) {
+        let query = "SELECT status, request_bytes, response_bytes, duration_us FROM usage_events \
+                     WHERE ended = ?1 AND outcome = 'admitted'";
+        let columns =
+            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        usage.query_row(query, [ended], columns).unwrap()
+    };
+    let (status, said, heard, duration) = moved("complete");
+    assert_eq!(status, 101);
+    assert!(
+        said > 1 << 20 && heard > 1 << 20,
+        "{said} and {heard} bytes"
+    );
+    assert!(duration > 0);
+    let (status, said, heard, _) = moved("revoked");
+    // A masked frame of ten bytes, and one that is not.
+    assert_eq!((status, said, heard), (101, 2 + 4 + 10, 2 + 10));
+}

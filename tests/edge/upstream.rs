@@ -1,5 +1,6 @@
 //! An upstream application: one thread a connection, answers `200` with the
-//! request line and the headers it saw; `/slow` answers when told to.
+//! request line and the headers it saw; `/slow` answers when told to, and the
+//! answer to `/stream` never ends.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -79,6 +80,13 @@ impl Shared {
                 drop(self.release.wait_while(released, |released| !*released));
             }
             let mut writer = stream;
+            if head.starts_with("GET /stream") {
+                let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nbegun\n\r\n";
+                writer.write_all(begun.as_bytes())?;
+                // Its client says no more, and leaves.
+                std::io::copy(&mut reader, &mut std::io::sink())?;
+                return Ok(());
+            }
             write!(
                 writer,
                 "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{head}",

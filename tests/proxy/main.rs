@@ -14,4 +14,5 @@ mod ingress;
 mod pools;
 mod reuse;
 mod tls;
+mod tunnels;
 mod wire;

@@ -106,6 +106,36 @@ impl Wire {
         text(&std::mem::take(&mut self.read))
     }
 
+    /// What comes next, or `None` when the other end closed.
+    pub(crate) async fn some(&mut self) -> Option<Vec<u8>> {
+        if self.read.is_empty() && self.stream.read_buf(&mut self.read).await.ok()? == 0 {
+            return None;
+        }
+        Some(std::mem::take(&mut self.read))
+    }
+
+    /// Sends all of it while as much is read.
+    pub(crate) async fn send_and_hear(&mut self, said: Vec<u8>) -> Vec<u8> {
+        let mut heard = vec![0; said.len()];
+        let (mut reader, mut writer) = self.stream.split();
+        let hearing = timeout(PATIENCE * 4, reader.read_exact(&mut heard));
+        let (sent, read) = tokio::join!(writer.write_all(&said), hearing);
+        sent.unwrap();
+        read.unwrap().unwrap();
+        heard
+    }
+
+    /// Says that nothing more is sent.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
+    /// The other end sends nothing more.
+    pub(crate) async fn is_ended(&mut self) {
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        assert_eq!(read.unwrap().unwrap(), 0);
+    }
+
     /// Closes so that the peer's next byte, or this one's unread, is a reset.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);

@@ -23,6 +23,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::clock::Clock;
+#[cfg(feature = "edge")]
+use crate::context::tunnel::Tunnel;
 use crate::context::{Refused, RequestContext, Severed, UpstreamFailure};
 use crate::problem;
 use crate::refusal::Refusal;
@@ -195,6 +197,10 @@ fn follow<T: Body, V: Reservation>(
 ) -> Response<ResponseBody<T, V>> {
     if let Some(open) = &mut open {
         open.answered(response.status());
+        #[cfg(feature = "edge")]
+        if let Some(tunnel) = tunnel_of(&response) {
+            open.counts_in(tunnel.sent());
+        }
         if response.extensions().get::<Refused>().is_some() {
             response.extensions_mut().insert(Recorded);
         }
@@ -208,6 +214,13 @@ fn follow<T: Body, V: Reservation>(
         }
     }
     response.map(|body| ResponseBody::new(body, open))
+}
+
+/// Through which the client speaks from here on.
+#[cfg(feature = "edge")]
+fn tunnel_of<T>(response: &Response<T>) -> Option<&Tunnel> {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    switches.then(|| response.extensions().get())?
 }
 
 fn has_no_body<T: Body>(response: &Response<T>) -> bool {

@@ -45,6 +45,12 @@ impl<V: Reservation> Open<V> {
         self.request_bytes = bytes.cloned();
     }
 
+    /// What the client says is counted there.
+    #[cfg(feature = "edge")]
+    pub(super) fn counts_in(&mut self, bytes: &Arc<AtomicU64>) {
+        self.request_bytes = Some(Arc::clone(bytes));
+    }
+
     /// The head of the response came.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();

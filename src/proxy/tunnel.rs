@@ -1,0 +1,207 @@
+//! The upstream's half of a tunnel.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::BoxError;
+use crate::context::UpstreamFailure;
+use crate::context::tunnel::{Tunnel, poll_chunk};
+use crate::route::Tunnels;
+
+/// What a request asks its connection to become, and how long that may be.
+#[derive(Clone, Debug)]
+pub(super) struct Switch {
+    pub(super) protocol: HeaderValue,
+    pub(super) idle_timeout: Duration,
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl Switch {
+    /// The first of the protocols in `wish` that the route lists.
+    pub(super) fn listed(wish: &HeaderValue, tunnels: &Tunnels) -> Option<Self> {
+        let mut wishes = wish.as_bytes().split(|&byte| byte == b',');
+        let protocol = wishes.find_map(|wish| tunnels.protocol(wish.trim_ascii()))?;
+        Some(Self {
+            protocol: protocol.clone(),
+            idle_timeout: tunnels.idle_timeout,
+            lifetime: tunnels.lifetime,
+        })
+    }
+
+    /// Asks for it.
+    pub(super) fn mark(&self, headers: &mut HeaderMap) {
+        mark(headers, self.protocol.clone());
+    }
+
+    /// The tunnel that an upstream's 101 opens; `None` when it agrees to
+    /// another protocol than it was asked for.
+    pub(super) fn accept(self, response: &mut Response<Incoming>) -> Option<TunnelBody> {
+        let mut agreed = response.headers().get_all(UPGRADE).iter();
+        let agreed = match (agreed.next(), agreed.next()) {
+            (Some(agreed), None) => agreed.as_bytes(),
+            _ => return None,
+        };
+        if !agreed.eq_ignore_ascii_case(self.protocol.as_bytes()) {
+            return None;
+        }
+        let (tunnel, said) = Tunnel::new();
+        let upgrade = hyper::upgrade::on(&mut *response);
+        response.extensions_mut().insert(tunnel);
+        Some(TunnelBody::new(upgrade, said, &self))
+    }
+}
+
+/// The fields that ask for `protocol`, or agree to it.
+pub(super) fn mark(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
+/// What an upstream says in a tunnel. Meanwhile what the client says is written
+/// to it; that ends when this is dropped before its end.
+#[derive(Debug)]
+pub(super) struct TunnelBody {
+    stage: Stage,
+    moved: Rc<Cell<Instant>>,
+    idle_timeout: Duration,
+    end: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Opening {
+        upgrade: OnUpgrade,
+        said: Option<mpsc::Receiver<Bytes>>,
+    },
+    Open {
+        download: ReadHalf<TokioIo<Upgraded>>,
+        upload: AbortHandle,
+    },
+    Ended,
+}
+
+/// Why there is no more, and what became of it.
+pub(super) type Fault = (UpstreamFailure, BoxError);
+
+impl TunnelBody {
+    fn new(upgrade: OnUpgrade, said: mpsc::Receiver<Bytes>, switch: &Switch) -> Self {
+        let now = Instant::now();
+        Self {
+            stage: Stage::Opening {
+                upgrade,
+                said: Some(said),
+            },
+            moved: Rc::new(Cell::new(now)),
+            idle_timeout: switch.idle_timeout,
+            end: switch.lifetime.map(|lifetime| now + lifetime),
+            timer: Box::pin(sleep_until(now)),
+        }
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
+    pub(super) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+        let polled = self.poll_stage(cx);
+        if polled.is_pending() {
+            ready!(self.poll_overdue(cx));
+            self.cut();
+            let failure = UpstreamFailure::TimedOut;
+            return Poll::Ready(Some(Err((failure, failure.into()))));
+        }
+        self.moved.set(Instant::now());
+        polled.map(|data| match data {
+            Ok(data) if data.is_empty() => {
+                // What the client has said before goes its way.
+                self.stage = Stage::Ended;
+                None
+            }
+            Ok(data) => Some(Ok(data)),
+            Err(error) => {
+                self.cut();
+                Some(Err((UpstreamFailure::Failed, error)))
+            }
+        })
+    }
+
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BoxError>> {
+        loop {
+            match &mut self.stage {
+                Stage::Opening { upgrade, said } => {
+                    let upgraded = ready!(Pin::new(upgrade).poll(cx))?;
+                    let (download, writer) = split(TokioIo::new(upgraded));
+                    let Some(said) = said.take() else {
+                        return Poll::Ready(Ok(Bytes::new()));
+                    };
+                    let upload = upload(writer, said, Rc::clone(&self.moved), self.idle_timeout);
+                    let upload = tokio::task::spawn_local(upload).abort_handle();
+                    self.stage = Stage::Open { download, upload };
+                }
+                Stage::Open { download, .. } => {
+                    return poll_chunk(Pin::new(download), cx).map_err(Into::into);
+                }
+                Stage::Ended => return Poll::Ready(Ok(Bytes::new())),
+            }
+        }
+    }
+
+    /// Ready when nothing moved for too long, or the tunnel is as old as it may be.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let idle = self.moved.get() + self.idle_timeout;
+            let due = self.end.map_or(idle, |end| end.min(idle));
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            if self.timer.is_elapsed() || self.timer.deadline() > due {
+                self.timer.as_mut().reset(due);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+
+    fn cut(&mut self) {
+        if let Stage::Open { upload, .. } = &self.stage {
+            upload.abort();
+        }
+        self.stage = Stage::Ended;
+    }
+}
+
+impl Drop for TunnelBody {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+/// Writes what the client says, then that it has said all.
+async fn upload(
+    mut writer: WriteHalf<TokioIo<Upgraded>>,
+    mut said: mpsc::Receiver<Bytes>,
+    moved: Rc<Cell<Instant>>,
+    patience: Duration,
+) -> io::Result<()> {
+    while let Some(data) = said.recv().await {
+        timeout(patience, writer.write_all(&data)).await??;
+        moved.set(Instant::now());
+    }
+    writer.shutdown().await
+}
