@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::client::Connection;
 use crate::firestore_emulator as emulator;
 use crate::process::{Deployment, eventually};
+use crate::python::python_with;
 use crate::upstream::Upstream;
 
 /// Nothing is believed for longer, should the feed say nothing.
@@ -31,7 +32,7 @@ struct Reader {
 impl Reader {
     /// `None`, having said why, without the Python package.
     fn start(project: &str, address: &str, hash: &str) -> Option<Self> {
-        let python = python_with_firestore()?;
+        let python = python_with("google.cloud.firestore")?;
         let mut child = Command::new(python)
             .args([SCRIPT, project, "(default)", "api_keys"])
             .env("FIRESTORE_EMULATOR_HOST", address)
@@ -189,29 +190,4 @@ fn a_record_that_googles_own_client_deletes_is_refused() {
     assert_eq!(status(), 200);
     reader.ask(json!({ "do": "delete" }));
     eventually("the deleted key is refused", || status() == 401);
-}
-
-/// `None`, having said so, where the test may be skipped.
-fn python_with_firestore() -> Option<String> {
-    let of_target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv");
-    let venv = std::env::var("CYPHERON_TEST_VENV").unwrap_or(of_target.to_owned());
-    let python = format!("{venv}/bin/python");
-    let import = Command::new(&python)
-        .args(["-c", "import google.cloud.firestore"])
-        .output();
-    if import.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let line = format!(
-        "python3 -m venv {venv} && {python} -m pip install -r tests/python/requirements.txt"
-    );
-    let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(
-        !all,
-        "no Python package google-cloud-firestore in {venv}: {line}"
-    );
-    // Past what the test harness keeps to itself.
-    let skipped = format!("SKIPPED: no Python package google-cloud-firestore in {venv}; {line}\n");
-    std::io::stdout().write_all(skipped.as_bytes()).unwrap();
-    None
 }

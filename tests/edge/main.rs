@@ -41,6 +41,8 @@ mod nginx;
 mod postgres_server;
 mod probe;
 mod process;
+#[path = "../python/interpreter.rs"]
+mod python;
 mod quickstart;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]

@@ -10,11 +10,12 @@ use std::thread;
 #[cfg(feature = "firestore")]
 use crate::firestore_emulator as emulator;
 use crate::process::{Deployment, eventually};
+use crate::python::python_with;
 
 /// An upstream that answers one request with events, one at a time.
 struct Events {
     address: SocketAddr,
-    events: Sender<&'static str>,
+    next: Sender<&'static str>,
     /// Told when its client is gone.
     gone: Receiver<()>,
 }
@@ -23,7 +24,7 @@ impl Events {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (events, to_send) = channel();
+        let (next, to_send) = channel();
         let (tell, gone) = channel();
         thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
@@ -39,13 +40,13 @@ impl Events {
         });
         Self {
             address,
-            events,
+            next,
             gone,
         }
     }
 
     fn send(&self, event: &'static str) {
-        self.events.send(event).unwrap();
+        self.next.send(event).unwrap();
     }
 }
 
@@ -182,7 +183,7 @@ struct WebSocket {
 impl WebSocket {
     /// `None`, having said why, without the Python package.
     fn start() -> Option<Self> {
-        let mut child = Command::new(python_with_websockets()?)
+        let mut child = Command::new(python_with("websockets")?)
             .arg(SCRIPT)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -216,28 +217,6 @@ impl Drop for WebSocket {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// The Python that has the package; `None` where the test may be skipped.
-fn python_with_websockets() -> Option<String> {
-    let of_target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv");
-    let venv = std::env::var("CYPHERON_TEST_VENV").unwrap_or(of_target.to_owned());
-    let python = format!("{venv}/bin/python");
-    let import = Command::new(&python)
-        .args(["-c", "import websockets"])
-        .output();
-    if import.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let line = format!(
-        "python3 -m venv {venv} && {python} -m pip install -r tests/python/requirements.txt"
-    );
-    let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(!all, "no Python package websockets in {venv}: {line}");
-    // Past what the test harness keeps to itself.
-    let skipped = format!("SKIPPED: no Python package websockets in {venv}; {line}\n");
-    std::io::stdout().write_all(skipped.as_bytes()).unwrap();
-    None
 }
 
 #[test]

@@ -6,6 +6,12 @@ mod auth;
 mod directory;
 mod guard;
 mod herd;
+#[path = "../python/interpreter.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by the environment what is there"
+)]
+mod python;
 mod rate_limit;
 mod readiness;
 mod sealed;

@@ -1,7 +1,6 @@
 //! How often, and what a client is told about it.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::num::NonZeroU32;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use crate::python::python_with;
 use crate::support::edge::Edge;
 use crate::support::mint;
 
@@ -108,7 +108,7 @@ async fn the_fields_are_structured_fields() {
             lines.extend(values.map(|value| format!("{name}: {}", value.to_str().unwrap())));
         }
     }
-    if let Some(python) = python_with_parser() {
+    if let Some(python) = python_with("http_sf") {
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/python/ratelimit_headers.py"
@@ -122,30 +122,4 @@ async fn the_fields_are_structured_fields() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.trim(), "policies: 3, limits: edge 1 0 0, others: 2");
     }
-}
-
-/// The Python that has the parser; `None` where the test may be skipped.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a test is told by the environment what is there"
-)]
-fn python_with_parser() -> Option<String> {
-    let of_target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/venv");
-    let venv = std::env::var("CYPHERON_TEST_VENV").unwrap_or(of_target.to_owned());
-    let python = format!("{venv}/bin/python");
-    let import = Command::new(&python)
-        .args(["-c", "import http_sf"])
-        .output();
-    if import.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    let line = format!(
-        "python3 -m venv {venv} && {python} -m pip install -r tests/python/requirements.txt"
-    );
-    let all = std::env::var("CYPHERON_TEST_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(!all, "no Python package http-sf in {venv}: {line}");
-    // Past what the test harness keeps to itself.
-    let skipped = format!("SKIPPED: no Python package http-sf in {venv}; {line}\n");
-    std::io::stdout().write_all(skipped.as_bytes()).unwrap();
-    None
 }

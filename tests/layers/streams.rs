@@ -72,7 +72,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Open<B> {
         assert!(waited.is_err(), "it goes on");
     }
 
-    async fn is_severed(mut self) -> Refusal {
+    async fn severed(mut self) -> Refusal {
         let error = self.body.frame().await.unwrap().unwrap_err();
         error.downcast_ref::<Severed>().unwrap().0
     }
@@ -159,7 +159,7 @@ async fn a_stream_of_a_revoked_key_is_cut_and_recorded_as_such() {
     open.waits().await;
     open.passes("two").await;
     bench.edge.store.tell(revoked(hash_of(&bench.token), 2));
-    assert_eq!(open.is_severed().await, Refusal::KeyInactive);
+    assert_eq!(open.severed().await, Refusal::KeyInactive);
     assert_eq!(bench.ended(), Ended::Revoked);
     assert_eq!(bench.records.only().completion.response_bytes, 6);
 }
@@ -172,7 +172,7 @@ async fn a_stream_that_never_made_anybody_wait_is_cut_too() {
     bench.edge.store.tell(revoked(hash_of(&bench.token), 2));
     settle().await;
     open.upstream.send("two").unwrap();
-    assert_eq!(open.is_severed().await, Refusal::KeyInactive);
+    assert_eq!(open.severed().await, Refusal::KeyInactive);
     assert_eq!(bench.ended(), Ended::Revoked);
 }
 
@@ -187,8 +187,8 @@ async fn all_streams_of_a_key_are_cut_and_those_of_others_are_not() {
         open.waits().await;
     }
     bench.edge.store.tell(revoked(hash, 2));
-    assert_eq!(first.is_severed().await, Refusal::KeyInactive);
-    assert_eq!(second.is_severed().await, Refusal::KeyInactive);
+    assert_eq!(first.severed().await, Refusal::KeyInactive);
+    assert_eq!(second.severed().await, Refusal::KeyInactive);
     bystander.passes("on").await;
 }
 
@@ -213,7 +213,7 @@ async fn a_changed_record_cuts_what_it_does_not_admit() {
         let mut open = bench.open_by(bench.edge.auth().require(required)).await;
         open.waits().await;
         bench.write(change);
-        assert_eq!(open.is_severed().await, refusal);
+        assert_eq!(open.severed().await, refusal);
         assert_eq!(bench.ended(), Ended::Revoked);
     }
 }
@@ -228,7 +228,7 @@ async fn a_change_that_still_admits_cuts_nothing_and_the_next_one_is_heard() {
     open.waits().await;
     open.passes("on").await;
     bench.edge.store.tell(revoked(hash_of(&bench.token), 3));
-    assert_eq!(open.is_severed().await, Refusal::KeyInactive);
+    assert_eq!(open.severed().await, Refusal::KeyInactive);
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +243,7 @@ async fn a_stream_of_a_key_that_expires_is_cut_when_it_does() {
     bench.pass(Duration::from_secs(9)).await;
     open.waits().await;
     bench.pass(Duration::from_secs(1)).await;
-    assert_eq!(open.is_severed().await, Refusal::KeyExpired);
+    assert_eq!(open.severed().await, Refusal::KeyExpired);
     assert_eq!(bench.ended(), Ended::Revoked);
 }
 
@@ -286,7 +286,7 @@ async fn while_the_store_fails_a_stream_lives_as_long_as_its_key_is_believed() {
     for _ in 0..4 {
         bench.pass(Duration::from_secs(10)).await;
     }
-    assert_eq!(open.is_severed().await, Refusal::StoreUnavailable);
+    assert_eq!(open.severed().await, Refusal::StoreUnavailable);
 }
 
 #[tokio::test]
