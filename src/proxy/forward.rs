@@ -94,7 +94,9 @@ where
         let route = &*context.route;
         let (lane, waits) = self.lanes.engage(&route.upstream)?;
         let http2 = lane.upstream.config.http2;
-        let waits_for = http2.then(|| grpc_timeout::timeout(request.headers())).flatten();
+        let waits_for = http2
+            .then(|| grpc_timeout::timeout(request.headers()))
+            .flatten();
         let timeout = route.timeout.into_iter().chain(waits_for).min();
         let deadline = timeout.map(|timeout| {
             let passed = self.clock.tick().since(context.received.tick);

@@ -48,7 +48,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn is_answered(mut self) -> Self {
+    pub(super) fn answered(mut self) -> Self {
         self.answered = true;
         self
     }

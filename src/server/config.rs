@@ -116,12 +116,12 @@ impl Config {
         if self.max_connections == 0 {
             invalid("max_connections", "is zero: nothing would be served".into());
         }
-        self.http2.problems(&format!("{section}.http2"), found);
         if self.tls.listen == Some(self.listen) {
             let problem = "is the address of the plain traffic, `server.listen`: choose another \
                            port, or leave it out to speak only TLS there";
             invalid("tls.listen", problem.into());
         }
+        self.http2.problems(&format!("{section}.http2"), found);
         self.tls.problems(&format!("{section}.tls"), found);
     }
 }

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
 use hyper_util::rt::TokioTimer;

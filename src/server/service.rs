@@ -112,7 +112,7 @@ where
                     let Some(in_flight) = this.in_flight.take() else {
                         return Poll::Pending;
                     };
-                    let in_flight = in_flight.is_answered();
+                    let in_flight = in_flight.answered();
                     let tunnel = tunnel_of(&mut response);
                     return Poll::Ready(Ok(response.map(|body| match tunnel {
                         None => WatchedBody::new(body, in_flight),
