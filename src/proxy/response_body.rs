@@ -171,6 +171,11 @@ where
                 this.give_back_at_end();
                 Some(Ok(frame))
             }
+            // A tunnel's time was over, which is no failure of its upstream's.
+            Some(Err((failure @ UpstreamFailure::TimedOut, _))) => {
+                this.connection = None;
+                Some(Err(failure))
+            }
             Some(Err((failure, error))) => {
                 this.log(&error);
                 Some(Err(this.failed(failure)))
