@@ -120,6 +120,11 @@ fn configure(
         .dir;
     let data = DataDir::claim(&directory, false)?;
     keep_password(&directory)?;
+    // Other commands find the data wherever their own home is.
+    let text = format!(
+        "{text}\n[data]\ndir = {}\n",
+        toml::Value::from(directory.display().to_string())
+    );
     let file = directory.join(CONFIG_FILE);
     OpenOptions::new()
         .write(true)

@@ -109,6 +109,25 @@ fn what_it_keeps_is_for_its_owner_only() {
 }
 
 #[test]
+fn its_configuration_finds_the_data_from_another_home_too() {
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let quickstart = Quickstart::start(home.path());
+    let mut kept = files(home.path()).into_iter();
+    let config = kept.find(|path| path.ends_with("quickstart.toml")).unwrap();
+    let listed = Command::new(env!("CARGO_BIN_EXE_cypheron-edge"))
+        .arg("--config")
+        .arg(config)
+        .args(["keys", "list", "--json"])
+        .env_clear()
+        .env("HOME", elsewhere.path())
+        .output()
+        .unwrap();
+    let keys = String::from_utf8_lossy(&listed.stdout);
+    assert!(keys.contains("\"quickstart\""), "{keys} {listed:?}");
+    assert_eq!(quickstart.stop(), Some(0));
+}
+
+#[test]
 fn a_second_quickstart_beside_the_first_takes_a_free_port() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Quickstart::start(one.path());
