@@ -81,8 +81,8 @@ fn step_with<T>(name: &str, mut make: impl FnMut(usize) -> T, mut with: impl FnM
     let mut ready: Vec<Option<T>> = (0..2 * ROUNDS).map(|round| Some(make(round))).collect();
     let at = Cell::new(0);
     step(name, |_| {
-        let made = ready[at.replace(at.get() + 1)].take();
-        with(made.unwrap());
+        let input = ready[at.replace(at.get() + 1)].take();
+        with(input.unwrap());
     });
 }
 
