@@ -35,6 +35,10 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS;
 /// The largest head of an answer.
 const HEAD: u32 = 64 * 1024;
 
+/// Who waits for a stream looks so often whether the peer allows more by now:
+/// nobody is told.
+const LOOKING: Duration = Duration::from_millis(20);
+
 /// A peer that is gone without a word is noticed after both.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,16 +50,15 @@ pub(super) struct Multiplex<B> {
     opening: Cell<usize>,
     /// How many could not be opened.
     unopened: Cell<u64>,
-    /// A stream has ended, a peer allows more, or a connection was opened or could
-    /// not be.
-    changed: Rc<Notify>,
+    /// A stream has ended, or a connection was opened or could not be.
+    changed: Notify,
 }
 
 pub(super) struct Connection<B> {
     sender: SendRequest<RequestBody<B>>,
     streams: Cell<usize>,
-    /// As many as the peer allows, and we.
-    most: Rc<Cell<usize>>,
+    /// How many the peer allows, as of its last SETTINGS.
+    allowed: Box<dyn Fn() -> usize>,
     idle_since: Cell<Instant>,
 }
 
@@ -63,6 +66,12 @@ pub(super) struct Connection<B> {
 pub(super) struct Place<B> {
     connection: Rc<Connection<B>>,
     multiplex: Rc<Multiplex<B>>,
+}
+
+impl<B> Connection<B> {
+    fn has_room(&self) -> bool {
+        self.streams.get() < (self.allowed)().min(MOST_STREAMS as usize)
+    }
 }
 
 impl<B> Place<B> {
@@ -86,7 +95,7 @@ impl<B> Multiplex<B> {
             connections: RefCell::new(Vec::new()),
             opening: Cell::new(0),
             unopened: Cell::new(0),
-            changed: Rc::new(Notify::new()),
+            changed: Notify::new(),
         })
     }
 
@@ -96,7 +105,7 @@ impl<B> Multiplex<B> {
         connections.retain(|connection| !connection.sender.is_closed());
         let freest = connections
             .iter()
-            .filter(|connection| connection.streams.get() < connection.most.get())
+            .filter(|connection| connection.has_room())
             .min_by_key(|connection| connection.streams.get())?;
         freest.streams.set(freest.streams.get() + 1);
         Some(Place {
@@ -137,14 +146,13 @@ impl<B> Multiplex<B> {
                 let error = io::Error::other("another request found that there is no connection");
                 return Err(Failure::Connect(error));
             }
-            timeout_at(until, self.changed.notified())
-                .await
-                .map_err(|_| Failure::Busy)?;
+            if Instant::now() >= until {
+                return Err(Failure::Busy);
+            }
+            let next = until.min(Instant::now() + LOOKING);
+            // why: whatever ended the waiting, it is looked again.
+            timeout_at(next, self.changed.notified()).await.ok();
         }
-    }
-
-    pub(super) fn changed(&self) -> Rc<Notify> {
-        Rc::clone(&self.changed)
     }
 
     /// Closes what nobody needed for long. Says whether any are left.
@@ -190,14 +198,14 @@ impl<B> Drop for Opening<'_, B> {
     }
 }
 
-/// Begins HTTP/2 on a new connection, and tells when the peer allows more.
-pub(super) async fn begin<T, B>(stream: T, changed: Rc<Notify>) -> Result<Connection<B>, Failure>
+/// Begins HTTP/2 on a new connection.
+pub(super) async fn begin<T, B>(stream: T) -> Result<Connection<B>, Failure>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let (sender, mut connection) = Builder::new(Local)
+    let (sender, connection) = Builder::new(Local)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -210,18 +218,10 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Failure::BrokeOff(error.into()))?;
-    let most = Rc::new(Cell::new(1));
-    let allowed = Rc::clone(&most);
+    let connection = Rc::new(RefCell::new(connection));
+    let asked = Rc::clone(&connection);
     tokio::task::spawn_local(async move {
-        let ended = poll_fn(|cx| {
-            let ended = Pin::new(&mut connection).poll(cx);
-            let now = connection.current_max_send_streams();
-            let before = allowed.replace(now.min(MOST_STREAMS as usize));
-            if allowed.get() > before {
-                changed.notify_waiters();
-            }
-            ended
-        });
+        let ended = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx));
         // What a request has to know of it, it is told.
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to an upstream broke off");
@@ -230,7 +230,7 @@ where
     Ok(Connection {
         sender,
         streams: Cell::new(0),
-        most,
+        allowed: Box::new(move || asked.borrow().current_max_send_streams()),
         idle_since: Cell::new(Instant::now()),
     })
 }

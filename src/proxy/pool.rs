@@ -228,7 +228,7 @@ where
         let config = &self.upstream.config;
         let patience = config.connect_timeout.max(config.max_wait);
         let most = config.http2_connections.get();
-        let connect = || self.connect_http2(multiplex);
+        let connect = || self.connect_http2();
         let (place, old) = match multiplex.place(most, patience, connect).await {
             Err(Failure::Busy) => return Err(self.upstream.busy()),
             placed => placed?,
@@ -237,15 +237,12 @@ where
         Ok((Sender::Http2(place), old))
     }
 
-    async fn connect_http2(
-        &self,
-        multiplex: &Multiplex<B>,
-    ) -> Result<http2::Connection<B>, Failure> {
+    async fn connect_http2(&self) -> Result<http2::Connection<B>, Failure> {
         let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
         match stream {
-            Stream::Plain(stream) => http2::begin(stream, multiplex.changed()).await,
-            Stream::Encrypted(stream) => http2::begin(*stream, multiplex.changed()).await,
+            Stream::Plain(stream) => http2::begin(stream).await,
+            Stream::Encrypted(stream) => http2::begin(*stream).await,
         }
     }
 

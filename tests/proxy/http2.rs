@@ -274,7 +274,7 @@ async fn a_client_that_does_not_read_stalls_its_own_stream_only() {
         Response::new(Full::from(vec![b'x'; length]).boxed())
     })
     .await;
-    let edge = upstream.behind("");
+    let edge = upstream.behind("http2_connections = 1");
     let mut stalled = Vec::new();
     for _ in 0..8 {
         let mut wire = edge.connect().await;

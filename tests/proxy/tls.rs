@@ -232,6 +232,22 @@ async fn certificates_that_change_are_read_again_and_bad_ones_change_nothing() {
 }
 
 #[tokio::test]
+async fn http2_is_agreed_on_before_it_is_spoken() {
+    let authority = Authority::new();
+    let upstream = Private::called("localhost", &authority, None).await;
+    let edge = Edge::with(&format!(
+        "[upstreams.u]\ntarget = 'https://localhost:{}'\nhttp2 = true\n\
+         [upstreams.u.tls]\n{}\n[[routes]]\nname = 'all'\nupstream = 'u'\n",
+        upstream.address.port(),
+        ca(&authority)
+    ));
+    // It agrees, and then speaks something else.
+    assert_unreached(&edge).await;
+    let agreed = upstream.seen.lock().unwrap().protocol.clone();
+    assert_eq!(agreed.as_deref(), Some(&b"h2"[..]));
+}
+
+#[tokio::test]
 async fn who_does_not_speak_tls_is_not_spoken_to() {
     let plain = Upstream::playing(|mut wire: Wire| async move {
         wire.try_send(OK).await.ok();
