@@ -158,6 +158,7 @@ fn request(clock: &Clock, token: &str, route: &Arc<Route>) -> Request<Full<Bytes
         received: now,
         client: None,
         peer: None,
+        certificate: None,
         request_id: RequestId::generate(now.wall),
         route: Arc::clone(route),
         identity: Identity::ANONYMOUS,
