@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -107,11 +108,15 @@ impl<B> Multiplex<B> {
             .iter()
             .filter(|connection| connection.has_room())
             .min_by_key(|connection| connection.streams.get())?;
-        freest.streams.set(freest.streams.get() + 1);
-        Some(Place {
-            connection: Rc::clone(freest),
+        Some(self.place_on(freest))
+    }
+
+    fn place_on(self: &Rc<Self>, connection: &Rc<Connection<B>>) -> Place<B> {
+        connection.streams.set(connection.streams.get() + 1);
+        Place {
+            connection: Rc::clone(connection),
             multiplex: Rc::clone(self),
-        })
+        }
     }
 
     /// A place, waiting for one, or for a new connection where there may be one
@@ -134,12 +139,12 @@ impl<B> Multiplex<B> {
             if connections + self.opening.get() < most {
                 let opening = Opening::begin(self);
                 let connection = Rc::new(connect().await?);
+                // Whatever has become of it meanwhile, its first request finds out:
+                // a peer that closes at once is not connected to again and again.
+                let place = self.place_on(&connection);
                 self.connections.borrow_mut().push(connection);
                 opening.done();
-                if let Some(place) = self.take() {
-                    return Ok((place, false));
-                }
-                continue;
+                return Ok((place, false));
             }
             if connections == 0 && self.unopened.get() != unopened {
                 // What it waited for has failed.
@@ -218,19 +223,30 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Failure::BrokeOff(error.into()))?;
-    let connection = Rc::new(RefCell::new(connection));
+    let connection = Rc::new(RefCell::new(Some(connection)));
     let asked = Rc::clone(&connection);
     tokio::task::spawn_local(async move {
-        let ended = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx));
+        let ended = poll_fn(|cx| match &mut *connection.borrow_mut() {
+            Some(connection) => Pin::new(connection).poll(cx),
+            None => Poll::Ready(Ok(())),
+        });
+        let ended = ended.await;
+        // Dropped, it tells the requests that it still has.
+        connection.borrow_mut().take();
         // What a request has to know of it, it is told.
-        if let Err(error) = ended.await {
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection to an upstream broke off");
         }
     });
+    let allowed = move || {
+        let connection = asked.borrow();
+        let open = connection.as_ref();
+        open.map_or(0, |connection| connection.current_max_send_streams())
+    };
     Ok(Connection {
         sender,
         streams: Cell::new(0),
-        allowed: Box::new(move || asked.borrow().current_max_send_streams()),
+        allowed: Box::new(allowed),
         idle_since: Cell::new(Instant::now()),
     })
 }
