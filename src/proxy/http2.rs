@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper::client::conn::http2::{self, Builder, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -241,7 +241,7 @@ where
     let allowed = move || {
         let connection = asked.borrow();
         let open = connection.as_ref();
-        open.map_or(0, |connection| connection.current_max_send_streams())
+        open.map_or(0, http2::Connection::current_max_send_streams)
     };
     Ok(Connection {
         sender,

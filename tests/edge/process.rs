@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -57,8 +58,20 @@ impl Place {
 
 /// A port that was free a moment ago.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
+    // Below what the system gives to outgoing connections: one of those would be
+    // somebody else's again before it is listened on.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next =
+            std::process::id().wrapping_mul(101) % 12_000 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::from((
+            [127, 0, 0, 1],
+            u16::try_from(20_000 + next % 12_000).unwrap(),
+        ));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Polls `condition` until it holds.
