@@ -257,7 +257,7 @@ fn what_a_client_forges_is_refused_or_not_believed() {
         ("X-Edge-Key-Name", "admin"),
         ("X-Edge-Permissions", "secret:read"),
         ("X-Edge-Route", "open"),
-        ("X-Edge-Status", "200"),
+        ("X-Edge-Status", "forged-status"),
         ("X-Edge-Decision-Secret", "guessed"),
         ("Content-Length", "0"),
         ("Connection", "X-Original-URI, X-Original-Method"),

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -18,6 +19,10 @@ impl Quickstart {
     /// Starts it with nothing but a home directory, and reads what it prints
     /// until both lines to paste are there.
     fn start(home: &Path) -> Self {
+        // One at a time: a port is taken when it is listened on, and until then two
+        // that start together both choose the usual one.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let _turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new(env!("CARGO_BIN_EXE_cypheron-edge"))
             .arg("quickstart")
             .env_clear()
