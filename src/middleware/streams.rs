@@ -9,12 +9,14 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::time::sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -23,6 +25,11 @@ use crate::context::{RequestContext, Severed};
 use crate::directory::Entry;
 use crate::refusal::Refusal;
 use crate::route::Route;
+
+/// How long a body may go on after its right is lost: an ordinary answer that
+/// is half way at that moment arrives whole, and a stream still ends well
+/// within the 100 ms that a revocation may take.
+const GRACE: Duration = Duration::from_millis(25);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -80,7 +87,7 @@ impl Right {
         })
     }
 
-    /// Ends when it is lost.
+    /// Ends a moment after it is lost.
     #[cold]
     fn watch(self) -> BoxFuture<'static, Refusal> {
         let Self {
@@ -90,11 +97,15 @@ impl Right {
             method,
             client,
         } = self;
-        let directory = rules.directory().clone();
-        Box::pin(directory.lost(entry, move |key, now| {
+        let lost = rules.directory().clone().lost(entry, move |key, now| {
             let needed = route.access.required.of(&method);
             rules.verdict(key, needed, client, now)
-        }))
+        });
+        Box::pin(async move {
+            let refusal = lost.await;
+            sleep(GRACE).await;
+            refusal
+        })
     }
 }
 

@@ -19,8 +19,11 @@ fn a_key_revoked_by_another_process_is_refused_within_100_ms() {
     edge.ok(&["keys", "revoke", "doomed"]);
     let revoked = Instant::now();
     let refused_after = loop {
-        if connection.get("/", &headers).unwrap().status == 401 {
-            break revoked.elapsed();
+        match connection.get("/", &headers) {
+            Ok(response) if response.status == 401 => break revoked.elapsed(),
+            Ok(_) => {}
+            // An answer that was half way for too long was broken off.
+            Err(_) => connection = Connection::open(edge.traffic).unwrap(),
         }
         assert!(revoked.elapsed() < Duration::from_secs(5), "never refused");
     };

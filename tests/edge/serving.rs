@@ -43,7 +43,8 @@ fn every_decided_request_of_a_known_key_becomes_one_row() {
     let token = edge.key("counted", &["--rate-limit", "5"]);
     let running = edge.serve();
     let mut connection = Connection::open(edge.traffic).unwrap();
-    let statuses: Vec<_> = (0..7)
+    // More than any machine is slow enough to admit at five a second.
+    let statuses: Vec<_> = (0..50)
         .map(|_| {
             connection
                 .get("/", &[("Authorization", &format!("Bearer {token}"))])
@@ -51,7 +52,12 @@ fn every_decided_request_of_a_known_key_becomes_one_row() {
                 .status
         })
         .collect();
-    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429]);
+    assert_eq!(statuses[..5], [200; 5]);
+    assert!(statuses.contains(&429), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| [200, 429].contains(status)),
+        "{statuses:?}"
+    );
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
 
     let report: serde_json::Value =
@@ -63,7 +69,7 @@ fn every_decided_request_of_a_known_key_becomes_one_row() {
         "{}",
         String::from_utf8_lossy(&verified.stdout)
     );
-    assert_eq!(rows(&edge), 7);
+    assert_eq!(rows(&edge), 50);
 }
 
 #[test]

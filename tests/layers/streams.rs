@@ -171,9 +171,24 @@ async fn a_stream_that_never_made_anybody_wait_is_cut_too() {
     open.passes("one").await;
     bench.edge.store.tell(revoked(hash_of(&bench.token), 2));
     settle().await;
-    open.upstream.send("two").unwrap();
+    // What was half way goes on, for a moment.
+    open.passes("two").await;
     assert_eq!(open.severed().await, Refusal::KeyInactive);
     assert_eq!(bench.ended(), Ended::Revoked);
+}
+
+#[tokio::test]
+async fn an_answer_half_way_when_its_key_is_revoked_arrives_whole() {
+    let bench = Bench::with(|_| {}).await;
+    let mut open = bench.open().await;
+    open.passes("one").await;
+    open.waits().await;
+    bench.edge.store.tell(revoked(hash_of(&bench.token), 2));
+    settle().await;
+    open.passes("two").await;
+    drop(open.upstream);
+    assert!(open.body.frame().await.is_none());
+    assert_eq!(bench.ended(), Ended::Complete);
 }
 
 #[tokio::test]
