@@ -18,6 +18,8 @@ def load(scene, peer, path="/bytes/200", **options):
     ]
     if peer.pids() != [scene.upstream.process.pid]:
         command += ["--watch", f"upstream={scene.upstream.process.pid}"]
+    if peer.secure:
+        command += ["--ca", scene.certificate[0]]
     keys = options.pop("keys", peer.keys())
     if keys:
         command += ["--keys", keys]

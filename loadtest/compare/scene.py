@@ -1,11 +1,13 @@
 """What all experiments share: binaries, the upstream, keys, and who is running."""
 
+import functools
 import os
 import pathlib
 import shutil
 import subprocess
 import tempfile
 
+from . import certificate
 from .peers.edge import PASSWORD
 from .peers.forwarders import Upstream
 
@@ -68,6 +70,10 @@ class Scene:
         self.upstream = Upstream(self.tool, directory)
         self._stores = {}
         self._peers = {}
+
+    @functools.cached_property
+    def certificate(self):
+        return certificate.make(self.directory)
 
     def stored(self, keys, rate_limit=UNLIMITED):
         if (keys, rate_limit) not in self._stores:

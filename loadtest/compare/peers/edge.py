@@ -41,7 +41,6 @@ class Edge(Peer):
     workers = 1
     cores = machine.PROXY_CORE
     warm_up = "off"
-    more = ""
 
     def __init__(self, scene, store=None):
         super().__init__(scene)
@@ -56,12 +55,15 @@ class Edge(Peer):
         config = self.directory / "edge.toml"
         config.write_text(CONFIGURATION.format(
             data=data, port=self.port, health=self.health, workers=self.workers,
-            upstream=self.scene.upstream.port, warm_up=self.warm_up, more=self.more,
+            upstream=self.scene.upstream.port, warm_up=self.warm_up, more=self.more(),
         ))
         return self.run(
             [self.scene.edge, "--config", config, "serve"], core=self.cores,
             env={"PQ_ENCRYPTION_PASSWORD": PASSWORD, **self.sink()},
         )
+
+    def more(self):
+        return ""
 
     def sink(self):
         # Nobody listens there.
@@ -81,6 +83,15 @@ class EdgeShipping(Edge):
 
     def sink(self):
         return {"CYPHERON_EDGE__USAGE__SINK": "sqlite"}
+
+
+class EdgeTls(Edge):
+    name = "edge, TLS"
+    secure = True
+
+    def more(self):
+        chain, key, _ = self.scene.certificate
+        return f'[server.tls]\ncertificates = [{{ chain = "{chain}", key = "{key}" }}]\n'
 
 
 class EdgeTwoWorkers(Edge):

@@ -66,9 +66,12 @@ class Envoy(Peer):
         return {"static_resources": {
             "listeners": [{
                 "name": "edge", "address": address(self.port),
-                "filter_chains": [{"filters": [{
-                    "name": "envoy.filters.network.http_connection_manager", "typed_config": manager,
-                }]}],
+                "filter_chains": [{
+                    "filters": [{
+                        "name": "envoy.filters.network.http_connection_manager", "typed_config": manager,
+                    }],
+                    **self.transport(),
+                }],
             }],
             "clusters": [{
                 "name": "app", "type": "STATIC", "connect_timeout": "5s",
@@ -77,6 +80,27 @@ class Envoy(Peer):
                 ]}]},
             }],
         }}
+
+    def transport(self):
+        return {}
+
+
+class EnvoyTls(Envoy):
+    name = "Envoy, TLS"
+    secure = True
+
+    def transport(self):
+        chain, key, _ = self.scene.certificate
+        context = typed(
+            "transport_sockets.tls.v3.DownstreamTlsContext",
+            common_tls_context={
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificates": [
+                    {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}},
+                ],
+            },
+        )
+        return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
 
 
 def address(port):

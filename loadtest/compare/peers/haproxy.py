@@ -20,7 +20,7 @@ defaults
     timeout server 75s
     http-reuse always
 frontend edge
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{secure}
     stick-table type string len 32 size 200k expire 2m store http_req_rate(60s)
     http-request set-var(txn.key) http_auth_bearer,map_str({directory}/keys)
     http-request deny deny_status 401 unless {{ var(txn.key) -m found }}
@@ -50,12 +50,23 @@ class HAProxy(Peer):
                 keys.write(f"{token} key-{number}\n")
         (self.directory / "haproxy.cfg").write_text(CONFIGURATION.format(
             directory=self.directory, port=self.port, upstream=self.scene.upstream.port,
-            log=self.receiver.getsockname()[1], limit=self.limit,
+            log=self.receiver.getsockname()[1], limit=self.limit, secure=self.bind(),
         ))
         return self.run([machine.found("haproxy"), "-db", "-f", self.directory / "haproxy.cfg"])
 
+    def bind(self):
+        return ""
+
     def version(self):
         return machine.first_line(machine.found("haproxy"), "-v")
+
+
+class HAProxyTls(HAProxy):
+    name = "HAProxy, TLS"
+    secure = True
+
+    def bind(self):
+        return f" ssl crt {self.scene.certificate[2]} alpn h2,http/1.1"
 
 
 class HAProxyLimited(HAProxy):

@@ -23,7 +23,7 @@ http {{
     limit_req_status 429;
     upstream app {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 1000000000; }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{secure};
         keepalive_requests 1000000000;
         location / {{
             if ($key = "") {{ return 401; }}
@@ -52,12 +52,24 @@ class Nginx(Peer):
                 keys.write(f'"Bearer {token}" key-{number};\n')
         (self.directory / "nginx.conf").write_text(CONFIGURATION.format(
             directory=self.directory, port=self.port, upstream=self.scene.upstream.port,
-            rate=self.rate, burst=self.burst, user="user root;" if self.scene.is_root else "",
+            rate=self.rate, burst=self.burst, secure=self.listen(), user="user root;" if self.scene.is_root else "",
         ))
         return self.run([machine.found("nginx"), "-c", self.directory / "nginx.conf", "-p", self.directory])
 
+    def listen(self):
+        return ""
+
     def version(self):
         return machine.first_line(machine.found("nginx"), "-v").removeprefix("nginx version: ")
+
+
+class NginxTls(Nginx):
+    name = "nginx, TLS"
+    secure = True
+
+    def listen(self):
+        chain, key, _ = self.scene.certificate
+        return f" ssl http2; ssl_certificate {chain}; ssl_certificate_key {key}"
 
 
 class NginxLimited(Nginx):

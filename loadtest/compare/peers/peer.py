@@ -8,6 +8,8 @@ class Peer:
 
     name = "?"
     tool = None
+    secure = False
+    """Speaks TLS, with the scene's certificate."""
     left_out = None
     """Why it cannot be measured here, if so."""
 
@@ -20,7 +22,7 @@ class Peer:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.secure else 'http'}://127.0.0.1:{self.port}"
 
     def keys(self):
         """The file of tokens that it admits."""

@@ -15,7 +15,7 @@ use super::work::Work;
 const READ: usize = 64 << 10;
 
 /// A server that is not there is not asked more often than this.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Connection {
     target: Rc<Target>,

@@ -9,11 +9,13 @@
 
 mod arrivals;
 mod connection;
+mod http2;
 mod keys;
 mod tally;
 mod target;
 mod work;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,9 +27,10 @@ use tokio::task::{LocalSet, spawn_local};
 use crate::cpu::{Sample, Watched};
 use arrivals::Arrivals;
 use connection::Connection;
+use http2::Http2;
 use keys::Keys;
 use tally::{Offered, Report, Tally};
-use target::Target;
+use target::{Target, Version};
 use work::{Window, Work};
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +48,12 @@ pub(crate) struct Options {
     random: bool,
     #[arg(long, default_value_t = 64)]
     connections: usize,
+    /// Speaks HTTP/2, with so many requests at once on each connection.
+    #[arg(long)]
+    streams: Option<NonZeroUsize>,
+    /// A file of the authorities to trust, in PEM, in the place of the public ones.
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// Requests a second that are due; without it the loop is closed.
     #[arg(long)]
     rate: Option<f64>,
@@ -97,7 +106,9 @@ fn measured(options: &Options) -> anyhow::Result<Report> {
 async fn measure(options: &Options) -> anyhow::Result<Report> {
     let clock = Clock::system();
     let seconds = Duration::from_secs_f64;
-    let target = Rc::new(Target::new(&options.url, options.body).await?);
+    let version = options.streams.map_or(Version::Http1, |_| Version::Http2);
+    let ca = options.ca.as_deref();
+    let target = Rc::new(Target::new(&options.url, options.body, ca, version).await?);
     let keys = match &options.keys {
         Some(file) => Keys::read(file, options.distinct)?,
         None => Keys::none(),
@@ -116,12 +127,22 @@ async fn measure(options: &Options) -> anyhow::Result<Report> {
     ));
     let tally = Rc::new(Tally::new(options.expect));
 
-    let connections: Vec<_> = (0..options.connections)
-        .map(|_| {
-            let connection = Connection::new(Rc::clone(&target), seconds(options.timeout));
-            spawn_local(connection.serve(Rc::clone(&work), Rc::clone(&tally)))
-        })
-        .collect();
+    let patience = seconds(options.timeout);
+    let mut connections = Vec::new();
+    for _ in 0..options.connections {
+        let Some(streams) = options.streams else {
+            let connection = Connection::new(Rc::clone(&target), patience);
+            connections.push(spawn_local(
+                connection.serve(Rc::clone(&work), Rc::clone(&tally)),
+            ));
+            continue;
+        };
+        let connection = Http2::new(Rc::clone(&target), patience);
+        for _ in 0..streams.get() {
+            let stream = Rc::clone(&connection).serve(Rc::clone(&work), Rc::clone(&tally));
+            connections.push(spawn_local(stream));
+        }
+    }
     let pacing = options.rate.map(|rate| {
         let arrivals = Arrivals::new(rate, options.seed, window.begins());
         spawn_local(arrivals::pace(arrivals, Rc::clone(&work)))

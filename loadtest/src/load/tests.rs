@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{Options, Report, measured};
 
@@ -98,4 +99,39 @@ fn what_breaks_off_is_a_failure_and_not_an_answer() {
     let report = load(address, "--connections 1 --warm-up 0 --seconds 0.1");
     assert_eq!(report.completed, 0, "{report:?}");
     assert!(!report.failures.is_empty(), "{report:?}");
+}
+
+/// Accepts two connections, and answers every request on them.
+async fn serve_http2(listener: tokio::net::TcpListener) {
+    for _ in 0..2 {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(|request: hyper::Request<_>| async move {
+            assert_eq!(request.version(), hyper::Version::HTTP_2);
+            assert_eq!(request.uri().path(), "/");
+            Ok::<_, std::convert::Infallible>(hyper::Response::new("ok".to_owned()))
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+    }
+}
+
+#[test]
+fn streams_of_http2_share_their_connection() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(serve_http2(listener));
+    let report = load(
+        address,
+        "--streams 4 --connections 2 --warm-up 0 --seconds 0.2",
+    );
+    assert!(report.failures.is_empty(), "{report:?}");
+    assert!(report.completed > 8, "{report:?}");
+    assert_eq!(report.statuses.keys().copied().collect::<Vec<_>>(), [200]);
 }
