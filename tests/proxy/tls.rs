@@ -119,7 +119,8 @@ impl Private {
                         protocol: connection.alpn_protocol().map(<[u8]>::to_vec),
                     };
                     let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
+                    // What follows HTTP/2's preface may come with it.
+                    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
                         if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
                             return;
                         }
