@@ -105,6 +105,8 @@ pub mod route;
 
 #[cfg(feature = "edge")]
 pub mod assertion;
+#[cfg(feature = "edge")]
+pub mod id_token;
 pub mod limiter;
 pub mod repository;
 

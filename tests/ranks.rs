@@ -21,6 +21,7 @@ const RANKS: &[&[&str]] = &[
     &["key", "route"],
     &[
         "assertion",
+        "id_token",
         "limiter",
         "repository",
         "usage::client",

@@ -27,10 +27,11 @@ use crate::crypto::PostQuantumEncryption;
 use crate::crypto::keyring::Passwords;
 use crate::decision::{self, Listeners};
 use crate::directory::{Directory, Loaded, SealedRecords};
+use crate::id_token::IdTokens;
 use crate::key::token_keys;
 use crate::limiter::Limiter;
 use crate::middleware::{ApiKeyAuthLayer, auth};
-use crate::proxy::{self, ClientAddressRule, Upstreams};
+use crate::proxy::{self, ClientAddressRule, Upstreams, Vouching};
 use crate::repository::ApiKeyReader;
 use crate::route::{RouteConfig, RouteTable};
 use crate::server::tls::Tls;
@@ -112,6 +113,7 @@ struct Routing {
     routes: Arc<ArcSwap<RouteTable>>,
     decision_routes: Arc<ArcSwap<RouteTable>>,
     upstreams: Arc<ArcSwap<Upstreams>>,
+    id_tokens: IdTokens,
     limiter: Arc<Limiter>,
 }
 
@@ -152,7 +154,10 @@ impl Edge {
         let decision_routes = decision_routes(config)?;
         let upstreams = Upstreams::from_config(&config.upstreams).map_err(Problems)?;
         upstreams.look_after(&clock);
+        let id_tokens = IdTokens::new(config.metadata_server.clone(), clock.clone());
+        id_tokens.keep(upstreams.audiences());
         let routing = Routing {
+            id_tokens: id_tokens.clone(),
             routes: Arc::new(ArcSwap::from_pointee(routes)),
             decision_routes: Arc::new(ArcSwap::from_pointee(decision_routes)),
             upstreams: Arc::new(ArcSwap::from_pointee(upstreams)),
@@ -224,6 +229,7 @@ impl Edge {
             (directory.clone(), directory.clone(), shipper.sink_state());
         health.add_part("key_store", move || !store.is_store_failing());
         health.add_part("key_store_feed", move || feed.is_connected());
+        health.add_part("id_tokens", move || id_tokens.are_there());
         health.add_part("usage_sink", move || !sink_state.is_failing());
         let edge_clock = clock.clone();
         let parts = Parts {
@@ -231,7 +237,10 @@ impl Edge {
             routes: Arc::clone(&routing.routes),
             decision_routes: Arc::clone(&routing.decision_routes),
             upstreams: Arc::clone(&routing.upstreams),
-            signer: keys.signer.clone(),
+            vouching: Vouching {
+                signer: keys.signer.clone(),
+                id_tokens: routing.id_tokens.clone(),
+            },
             client_address: ClientAddressRule::new(
                 config.server.trusted_proxies.clone(),
                 config.server.trusted_hops,
@@ -305,6 +314,7 @@ impl Edge {
             tls.reload(&config.server.tls).map_err(Problems)?;
         }
         upstreams.look_after(&self.clock);
+        self.routing.id_tokens.keep(upstreams.audiences());
         // Upstreams first: no route leads to one that is not there yet.
         self.routing.upstreams.store(Arc::new(upstreams));
         self.routing.routes.store(Arc::new(routes));

@@ -13,14 +13,13 @@ use hyper::body::Incoming;
 use tower::ServiceBuilder;
 use tower_service::Service;
 
-use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::limiter::Limiter;
 use crate::middleware::streams::StreamBody;
 use crate::middleware::{
     ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer, usage,
 };
-use crate::proxy::{self, ClientAddressRule, Ingress, IngressLayer, Upstreams};
+use crate::proxy::{self, ClientAddressRule, Ingress, IngressLayer, Upstreams, Vouching};
 use crate::route::RouteTable;
 use crate::usage::journal::Writer;
 use crate::usage::refusals::{RefusalTally, Refusals};
@@ -30,7 +29,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) routes: Arc<ArcSwap<RouteTable>>,
     pub(super) upstreams: Arc<ArcSwap<Upstreams>>,
-    pub(super) signer: Signer,
+    pub(super) vouching: Vouching,
     /// What of them also holds where somebody else forwards.
     pub(super) decision_routes: Arc<ArcSwap<RouteTable>>,
     pub(super) client_address: ClientAddressRule,
@@ -49,7 +48,7 @@ impl Parts {
         // Sends it to its upstream: 502, 504, and 413 on the way.
         let forward = proxy::forward(
             Arc::clone(&self.upstreams),
-            self.signer.clone(),
+            self.vouching.clone(),
             self.clock.clone(),
         );
         self.around(forward, worker, &self.routes, self.client_address.clone())

@@ -60,6 +60,19 @@ impl Effective {
         }
     }
 
+    /// Says what is allowed, and perhaps not meant.
+    pub(super) fn warn(&mut self, config: &Config) {
+        for (name, upstream) in &config.upstreams {
+            if upstream.takes_the_edge_on_trust() {
+                self.notes.push(format!(
+                    "warning: upstreams.{name} cannot tell the edge from anybody else on its \
+                     network: set `assertion`, `google_id_token` or a client certificate \
+                     (`tls.certificate`), or use a private address"
+                ));
+            }
+        }
+    }
+
     /// Says which variables had a say, never a secret's value.
     pub(super) fn note_variables(
         &mut self,

@@ -30,6 +30,7 @@ use crate::admin::HealthConfig;
 use crate::crypto::Password;
 use crate::database::Server;
 use crate::decision::DecisionConfig;
+use crate::id_token::MetadataServer;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
 use crate::repository::FirestoreConfig;
@@ -58,6 +59,9 @@ const PASSWORDS: &[&str] = &[
 /// `PQ_ENCRYPTION_NEW_PASSWORD_FILE`.
 const NEW_PASSWORD: &str = "PQ_ENCRYPTION_NEW_PASSWORD";
 
+/// Where the metadata server is, as Google's own libraries have it.
+const METADATA_HOST: &str = "GCE_METADATA_HOST";
+
 /// What proxies that ask for decisions over a port prove themselves with; also
 /// as `DECISION_SECRET_FILE`.
 const DECISION_SECRET: &str = "DECISION_SECRET";
@@ -85,6 +89,8 @@ pub struct Config {
     /// Where PostgreSQL is, when the environment chooses it.
     pub postgres: Option<Server>,
     pub upstreams: BTreeMap<String, UpstreamConfig>,
+    /// Who gives the identity tokens that upstreams are sent.
+    pub metadata_server: MetadataServer,
     pub routes: Vec<RouteConfig>,
     /// Where other proxies ask for decisions.
     pub decisions: BTreeMap<String, DecisionConfig>,
@@ -169,6 +175,7 @@ impl Config {
             ),
             ("usage", self.usage != next.usage),
             ("counters", self.counters != next.counters),
+            (METADATA_HOST, self.metadata_server != next.metadata_server),
             ("decisions", self.decisions != next.decisions),
             (
                 DECISION_SECRET,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use http::uri::Authority;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -14,12 +15,13 @@ use super::environment::{self, Environment, FIRESTORE, POSTGRESQL};
 use super::layers::Written;
 use super::schema::{self, Keys};
 use super::{
-    Config, DECISION_SECRET, Data, Effective, NEW_PASSWORD, PASSWORD, PASSWORD_FILE, Problems,
-    Purpose, Reading, checks, firestore, missing_password, postgres, section,
+    Config, DECISION_SECRET, Data, Effective, METADATA_HOST, NEW_PASSWORD, PASSWORD, PASSWORD_FILE,
+    Problems, Purpose, Reading, checks, firestore, missing_password, postgres, section,
 };
 use crate::admin::HealthConfig;
 use crate::crypto::Password;
 use crate::decision::DecisionConfig;
+use crate::id_token::MetadataServer;
 use crate::middleware::auth;
 use crate::proxy::UpstreamConfig;
 use crate::route::RouteConfig;
@@ -52,6 +54,9 @@ pub(super) fn compose(
         ..
     } = reader;
     effective.note_variables(environment, &variables, config.as_ref());
+    if let Some(config) = &config {
+        effective.warn(config);
+    }
     for invalid in &mut found {
         if let Some(variable) = variables.get(&invalid.key) {
             invalid.problem = format!("{} (set by {variable})", invalid.problem);
@@ -144,6 +149,7 @@ impl Reader<'_> {
         }
         let upstreams = self.upstreams();
         let routes = self.routes();
+        let metadata_server = self.metadata_server();
         let decisions = self.decisions();
         let decision_secret = self.decision_secret(&decisions);
         self.refuse_the_rest();
@@ -175,6 +181,7 @@ impl Reader<'_> {
             firestore,
             postgres,
             upstreams,
+            metadata_server,
             routes,
             decisions,
             decision_secret,
@@ -246,6 +253,18 @@ impl Reader<'_> {
         upstream.problems(&shown, &mut self.found);
         self.effective.upstream(name, &keys.written, &written);
         Some(upstream)
+    }
+
+    fn metadata_server(&mut self) -> MetadataServer {
+        let Some(host) = environment::text(self.environment, METADATA_HOST, &mut self.found) else {
+            return MetadataServer::default();
+        };
+        let authority: Result<Authority, _> = host.parse();
+        if authority.is_err() || host.contains('@') {
+            let problem = format!("`{host}` is not an address: set it to HOST or HOST:PORT");
+            self.found.push(Invalid::new(METADATA_HOST, problem));
+        }
+        MetadataServer::at(host)
     }
 
     fn decisions(&mut self) -> BTreeMap<String, DecisionConfig> {

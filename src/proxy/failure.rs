@@ -39,6 +39,8 @@ const BODY_BROKEN: Kind = Kind {
 pub enum Failure {
     #[error("the route names an upstream that is not configured")]
     NoUpstream,
+    #[error("there is no identity token for the upstream")]
+    NoIdToken,
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
     #[error("no private connection: {0}")]
@@ -72,6 +74,7 @@ impl Failure {
     pub const fn of_upstream(&self) -> Option<UpstreamFailure> {
         match self {
             Self::NoUpstream
+            | Self::NoIdToken
             | Self::Connect(_)
             | Self::Handshake(_)
             | Self::BrokeOff(_)

@@ -18,14 +18,13 @@ use tower_service::Service;
 
 use super::exchange::{Answered, Exchange, Way};
 use super::grpc_timeout;
-use super::head::{self, Heads};
+use super::head::{self, Heads, Vouching};
 use super::lanes::Lanes;
 use super::pool::Sender;
 use super::request_body::RequestBody;
 use super::tunnel::{Switch, mark};
 use super::upstream::{Set, Upstreams};
 use super::{BoxError, Failure, ResponseBody};
-use crate::assertion::Signer;
 use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::problem;
@@ -40,11 +39,11 @@ pub type Forwarded<B> = Response<problem::Body<ResponseBody<B>>>;
 /// is among its extensions.
 ///
 /// To be called inside the worker's `LocalSet`. `upstreams` may be swapped
-/// while requests are served; `signer` signs for those
-/// that want assertions.
+/// while requests are served; what it takes for them
+/// to believe us is in `vouching`.
 pub fn forward<B>(
     upstreams: Arc<ArcSwap<Upstreams>>,
-    signer: Signer,
+    vouching: Vouching,
     clock: Clock,
 ) -> impl Service<
     Request<B>,
@@ -58,7 +57,7 @@ where
 {
     let forwarder = Rc::new(Forwarder {
         lanes: Lanes::new(upstreams, clock.clone()),
-        heads: Heads::new(signer),
+        heads: Heads::new(vouching),
         clock,
     });
     tower::service_fn(move |mut request: Request<B>| {
@@ -108,7 +107,7 @@ where
             context,
             &lane.upstream,
             lane.target(),
-        );
+        )?;
         // A stream of HTTP/2 cannot become a tunnel by an `Upgrade`.
         let switch = wish
             .filter(|_| may_switch && !http2)

@@ -1,16 +1,19 @@
 //! The head of a request, as the upstream gets it.
 
-use http::header::{CONNECTION, HOST, TE};
+use http::header::{CONNECTION, FORWARDED, HOST, TE};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
+use super::Failure;
 use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
+use super::forwarded::{Element, ForwardedFields};
 use super::key_fields::KeyFields;
 use super::text::Text;
-use super::upstream::{Assertion, HostRule, Target, Upstream};
+use super::upstream::{Assertion, HostRule, IdToken, Target, Upstream};
 use crate::assertion::{Claims, Signer, Validity};
 use crate::context::{RequestContext, RequestId};
+use crate::id_token::IdTokens;
 
 pub(super) const X_EDGE_ROUTE: HeaderName = HeaderName::from_static("x-edge-route");
 pub(super) const X_EDGE_ASSERTION: HeaderName = HeaderName::from_static("x-edge-assertion");
@@ -28,28 +31,38 @@ pub(super) struct Heads {
     scrubber: Scrubber,
     keys: KeyFields,
     text: Text,
-    signer: Signer,
+    vouching: Vouching,
+}
+
+/// What the edge is believed by.
+#[derive(Clone, Debug)]
+pub struct Vouching {
+    /// Signs the assertions.
+    pub signer: Signer,
+    /// Google's word for it.
+    pub id_tokens: IdTokens,
 }
 
 impl Heads {
-    pub(super) fn new(signer: Signer) -> Self {
+    pub(super) fn new(vouching: Vouching) -> Self {
         Self {
             scrubber: Scrubber::default(),
             keys: KeyFields::new(),
             text: Text::default(),
-            signer,
+            vouching,
         }
     }
 
     /// Removes what goes no further, and says what only we may say. Gives the
-    /// protocols that the client would go on with.
+    /// protocols that the client would go on with; fails where we cannot say
+    /// what has to be said.
     pub(super) fn rewrite(
         &self,
         headers: &mut HeaderMap,
         context: &RequestContext,
         upstream: &Upstream,
         target: &Target,
-    ) -> Option<HeaderValue> {
+    ) -> Result<Option<HeaderValue>, Failure> {
         headers.reserve(SET);
         let trusted = context.peer.is_some_and(|peer| peer.trusted);
         let wishes = self.scrubber.scrub_request(headers, trusted);
@@ -59,6 +72,9 @@ impl Heads {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
         self.set_forwarded(headers, context);
+        if upstream.config.forwarded != ForwardedFields::XForwarded {
+            set_rfc7239(headers, context, upstream);
+        }
         match &upstream.host {
             HostRule::Preserve if headers.contains_key(HOST) => {}
             HostRule::Preserve | HostRule::Target => {
@@ -80,12 +96,17 @@ impl Heads {
         if let Some(assertion) = &upstream.assertion {
             headers.insert(X_EDGE_ASSERTION, self.assert(assertion, context));
         }
-        wishes.upgrade
+        if let Some(IdToken { audience, field }) = &upstream.id_token {
+            let tokens = &self.vouching.id_tokens;
+            let bearer = tokens.bearer(audience, context.received.wall);
+            headers.insert(field.clone(), bearer.ok_or(Failure::NoIdToken)?);
+        }
+        Ok(wishes.upgrade)
     }
 
     fn assert(&self, assertion: &Assertion, context: &RequestContext) -> HeaderValue {
         let key = context.identity.key();
-        self.signer.sign(&Claims {
+        self.vouching.signer.sign(&Claims {
             issuer: &assertion.issuer,
             audience: &assertion.audience,
             key_id: key.map(|key| key.id),
@@ -120,6 +141,27 @@ impl Heads {
 
     pub(super) fn scrub_response(&self, headers: &mut HeaderMap) {
         self.scrubber.scrub_response(headers);
+    }
+}
+
+/// Says the same in the one field that has a standard. Where a trusted proxy said
+/// nothing in it, what it said in others is the client's side all the same.
+fn set_rfc7239(headers: &mut HeaderMap, context: &RequestContext, upstream: &Upstream) {
+    let said = headers.contains_key(FORWARDED);
+    let peer = context.peer.map(|peer| peer.address);
+    let bytes = |name| headers.get(name).map(HeaderValue::as_bytes);
+    let element = Element {
+        client: if said { peer } else { context.client },
+        named: upstream.config.forwarded_for,
+        host: bytes(X_FORWARDED_HOST).filter(|_| !said),
+        proto: bytes(X_FORWARDED_PROTO).filter(|_| !said),
+    };
+    let field = element.after(headers.get_all(FORWARDED).iter());
+    headers.insert(FORWARDED, field);
+    if upstream.config.forwarded == ForwardedFields::Forwarded {
+        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
+            headers.remove(name);
+        }
     }
 }
 

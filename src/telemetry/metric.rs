@@ -64,6 +64,7 @@ metrics! {
     describe_counter UPSTREAM_LOOK_UPS_FAILED = "upstream_look_ups_failed_total", Count, "Names of targets that could not be looked up: the addresses that are known stay in use; the label `upstream` is its name.";
     describe_gauge UPSTREAM_TARGET_HEALTHY = "upstream_target_healthy", Count, "1 while a target passes its checks of health, or has none, 0 while it does not; the labels `upstream` and `target` name it.";
     describe_gauge UPSTREAM_TARGET_EJECTED = "upstream_target_ejected", Count, "1 while a target is left alone because requests failed there, otherwise 0; the labels `upstream` and `target` name it.";
+    describe_counter ID_TOKEN_FAILURES = "id_token_failures_total", Count, "Failed attempts to get an identity token for an upstream from Google's metadata server.";
     describe_gauge JOURNAL_BACKLOG_BYTES = "journal_backlog_bytes", Bytes, "Usage of this process that is in its journal and not yet stored.";
     describe_counter JOURNAL_DAMAGED = "journal_damaged_total", Count, "Stretches of damaged bytes that were stepped over in usage journals.";
     describe_counter JOURNAL_SYNC_FAILURES = "journal_sync_failures_total", Count, "Failed attempts to sync the usage journal to its disk.";

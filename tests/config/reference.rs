@@ -45,6 +45,21 @@ fn the_reference_is_what_is_in_effect_when_nothing_is_written() {
 }
 
 #[test]
+fn an_upstream_that_takes_the_edge_on_trust_is_warned_of() {
+    for (target, warned) in [("app.example.com", true), ("10.1.2.3", false)] {
+        let text = format!("[upstreams.app]\ntarget = \"http://{target}\"\n");
+        let reading = config::parse(&text, &variables(&[]), Purpose::Operate);
+        assert_eq!(reading.config.err(), None);
+        let shown = reading.effective.to_string();
+        assert_eq!(
+            shown.contains("# warning: upstreams.app "),
+            warned,
+            "{shown}"
+        );
+    }
+}
+
+#[test]
 fn the_reference_has_every_key_and_no_other() {
     for (section, fields) in [
         ("data", vec!["dir"]),

@@ -30,6 +30,7 @@ mod firestore_reader;
 mod flood;
 mod framing;
 mod herd;
+mod id_token;
 mod issue;
 #[cfg(feature = "postgres")]
 mod killed;

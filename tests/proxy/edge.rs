@@ -12,8 +12,11 @@ use cypheron_edge::clock::{Clock, Tick, Timestamp};
 use cypheron_edge::context::{Identity, RequestContext};
 use cypheron_edge::crypto::KeyId;
 use cypheron_edge::directory::Entry;
+use cypheron_edge::id_token::{IdTokens, MetadataServer};
 use cypheron_edge::key::ApiKey;
-use cypheron_edge::proxy::{ClientAddressRule, IngressLayer, UpstreamConfig, Upstreams, forward};
+use cypheron_edge::proxy::{
+    ClientAddressRule, IngressLayer, UpstreamConfig, Upstreams, Vouching, forward,
+};
 use cypheron_edge::route::{RouteConfig, RouteTable};
 use cypheron_edge::secret::Secret;
 use cypheron_edge::server::{self, Connection, Running, Server};
@@ -53,12 +56,15 @@ pub(crate) fn compiled(toml: &str) -> (RouteTable, Upstreams) {
     )
 }
 
-fn signer() -> Signer {
+fn vouching() -> Vouching {
     let key = SigningKey {
         name: KeyId::from_bytes([1; 16]),
         seed: Secret::new([2; 32]),
     };
-    Signer::new(&key, &[]).unwrap()
+    Vouching {
+        signer: Signer::new(&key, &[]).unwrap(),
+        id_tokens: IdTokens::new(MetadataServer::default(), Clock::system()),
+    }
 }
 
 impl Edge {
@@ -106,7 +112,7 @@ impl Edge {
                         }
                         request
                     })
-                    .service(forward(Arc::clone(&for_upstreams), signer(), clock));
+                    .service(forward(Arc::clone(&for_upstreams), vouching(), clock));
                 move |connection: Connection| {
                     let service = stack.for_peer(connection.peer.ip());
                     match connection.tls {

@@ -152,3 +152,55 @@ async fn two_lengths_of_a_body_are_made_one() {
     assert_eq!(field(sent, "content-length"), None, "{sent}");
     assert_eq!(field(sent, "transfer-encoding"), Some("chunked"));
 }
+
+#[tokio::test]
+async fn an_upstream_may_be_told_in_the_field_that_has_a_standard() {
+    let upstream = Upstream::echoing().await;
+    let route = "[[routes]]\nname = 'all'\nupstream = 'u'\n";
+    let ours = "for=127.0.0.1;host=\"app.example:81\";proto=http";
+    let theirs =
+        "X-Forwarded-For: 2001:db8::7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n";
+    for (server, settings, fields, expected, x_fields) in [
+        ("", "forwarded = 'both'", "", ours, true),
+        ("", "forwarded = 'forwarded'", "", ours, false),
+        // Of a client, nothing is believed.
+        (
+            "",
+            "forwarded = 'both'",
+            "Forwarded: for=192.0.2.1\r\nX-Forwarded-Host: a\r\n",
+            ours,
+            true,
+        ),
+        (
+            "",
+            "forwarded = 'forwarded'\nforwarded_for = 'hidden'",
+            "",
+            "for=_hidden;host=\"app.example:81\";proto=http",
+            false,
+        ),
+        (
+            "[server]\ntrusted_proxies = ['127.0.0.1/32']\n",
+            "forwarded = 'both'",
+            theirs,
+            "for=\"[2001:db8::7]\";host=a;proto=https",
+            true,
+        ),
+        (
+            "[server]\ntrusted_proxies = ['127.0.0.1/32']\n",
+            "forwarded = 'forwarded'",
+            "Forwarded: for=192.0.2.1;proto=https\r\n",
+            "for=192.0.2.1;proto=https, for=127.0.0.1",
+            false,
+        ),
+    ] {
+        let edge = Edge::with(&format!(
+            "{server}{}\n{route}",
+            to(upstream.address, settings)
+        ));
+        let sent = forwarded(&edge, fields).await;
+        assert_eq!(field(&sent, "forwarded"), Some(expected), "{sent}");
+        for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+            assert_eq!(field(&sent, name).is_some(), x_fields, "{name} in {sent}");
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! `[upstreams.<name>]`: what may be written, and what is wrong with it.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::ejection::EjectionConfig;
@@ -11,7 +12,8 @@ use super::health::CheckConfig;
 use super::pick::Balance;
 use super::target::Address;
 use super::tls::TlsConfig;
-use super::{Assertion, HostRule};
+use super::{Assertion, HostRule, IdToken};
+use crate::proxy::forwarded::{ForwardedFields, ForwardedFor};
 use crate::route::Host;
 use crate::setting::{self, Invalid};
 
@@ -49,6 +51,14 @@ pub struct UpstreamConfig {
     pub assertion: Option<String>,
     /// Who an assertion says it is by.
     pub assertion_issuer: String,
+    /// The audience of Google's identity token that it is sent; none when not set.
+    pub google_id_token: Option<String>,
+    /// The field that holds it: `X-Serverless-Authorization` or `Authorization`.
+    pub google_id_token_field: String,
+    /// Which fields say where a request comes from.
+    pub forwarded: ForwardedFields,
+    /// How `Forwarded` calls the client.
+    pub forwarded_for: ForwardedFor,
     /// How many requests it is sent at once; more are refused.
     pub max_requests: Option<NonZeroUsize>,
     /// How many requests each target is sent at once; more wait.
@@ -83,6 +93,10 @@ impl Default for UpstreamConfig {
             http2_connections: NonZeroUsize::MIN.saturating_add(1),
             assertion: None,
             assertion_issuer: "cypheron-edge".to_owned(),
+            google_id_token: None,
+            google_id_token_field: "X-Serverless-Authorization".to_owned(),
+            forwarded: ForwardedFields::default(),
+            forwarded_for: ForwardedFor::default(),
             max_requests: None,
             max_connections: None,
             max_waiting: 256,
@@ -131,6 +145,14 @@ impl UpstreamConfig {
         if nobody(&self.assertion_issuer) {
             let problem = "write who assertions are by, in 1 to 256 bytes";
             invalid("assertion_issuer", problem);
+        }
+        if self.google_id_token.as_deref().is_some_and(nobody) {
+            let problem = "write the audience, as `https://service-abc.a.run.app`";
+            invalid("google_id_token", problem);
+        }
+        if self.id_token_field().is_none() {
+            let problem = "write `X-Serverless-Authorization` or `Authorization`";
+            invalid("google_id_token_field", problem);
         }
         if self.retry_percent > 100 {
             invalid("retry_percent", "is above 100: write 20 for every fifth");
@@ -190,6 +212,33 @@ impl UpstreamConfig {
         })
     }
 
+    pub(super) fn id_token(&self) -> Option<IdToken> {
+        Some(IdToken {
+            audience: self.google_id_token.as_deref()?.into(),
+            field: self.id_token_field()?,
+        })
+    }
+
+    fn id_token_field(&self) -> Option<HeaderName> {
+        let field: HeaderName = self.google_id_token_field.parse().ok()?;
+        matches!(
+            field.as_str(),
+            "authorization" | "x-serverless-authorization"
+        )
+        .then_some(field)
+    }
+
+    /// Whether somebody else could pose as the edge: it proves itself by nothing,
+    /// and the upstream is on a network that is not known to be private. That
+    /// `https://` tells us who the upstream is does not tell it who we are.
+    pub fn takes_the_edge_on_trust(&self) -> bool {
+        let proven = self.assertion.is_some()
+            || self.google_id_token.is_some()
+            || self.tls.certificate.is_some();
+        let addresses = self.addresses("", &mut Vec::new());
+        !proven && !addresses.iter().all(|address| is_private(&address.host))
+    }
+
     pub(super) fn host_rule(&self, section: &str, found: &mut Vec<Invalid>) -> Option<HostRule> {
         let rule = match self.host.as_str() {
             "preserve" => Some(HostRule::Preserve),
@@ -206,5 +255,56 @@ impl UpstreamConfig {
             ));
         }
         rule
+    }
+}
+
+/// Loopback, link-local, and what no router of the Internet forwards.
+fn is_private(host: &str) -> bool {
+    match host.parse() {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        Ok(IpAddr::V6(v6)) => {
+            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_takes_the_edge_on_trust_across_a_network_unless_it_proves_itself() {
+        for (toml, on_trust) in [
+            ("target = 'http://app.example.com'", true),
+            ("target = 'http://192.0.2.1:80'", true),
+            ("target = 'http://[2001:db8::1]:80'", true),
+            ("targets = ['http://10.1.2.3', 'http://192.0.2.1']", true),
+            ("target = 'https://app.example.com'", true),
+            (
+                "target = 'https://app.example.com'\ntls.ca = 'ca.pem'",
+                true,
+            ),
+            (
+                "target = 'https://app.example.com'\ntls = { certificate = 'a', key = 'b' }",
+                false,
+            ),
+            ("target = 'https://10.1.2.3'", false),
+            ("target = 'http://127.0.0.1:9000'", false),
+            ("target = 'http://localhost:9000'", false),
+            ("target = 'http://10.1.2.3:9000'", false),
+            ("target = 'http://[fd00::1]:9000'", false),
+            (
+                "target = 'http://app.example.com'\nassertion = 'app'",
+                false,
+            ),
+            (
+                "target = 'http://app.example.com'\ngoogle_id_token = 'app'",
+                false,
+            ),
+        ] {
+            let config: UpstreamConfig = toml::from_str(toml).unwrap();
+            assert_eq!(config.takes_the_edge_on_trust(), on_trust, "{toml}");
+        }
     }
 }

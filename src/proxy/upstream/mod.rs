@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use foldhash::fast::RandomState;
-use http::HeaderValue;
 use http::uri::Scheme;
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Tick;
 use crate::setting::Invalid;
@@ -48,6 +48,7 @@ pub(super) struct Upstream {
     pub(super) targets: Box<[Target]>,
     pub(super) host: HostRule,
     pub(super) assertion: Option<Assertion>,
+    pub(super) id_token: Option<IdToken>,
     pub(super) config: UpstreamConfig,
     /// Where it is spoken to in private.
     tls: Option<Tls>,
@@ -63,6 +64,13 @@ pub(super) struct Upstream {
 pub(super) struct Assertion {
     pub(super) audience: Box<str>,
     pub(super) issuer: Box<str>,
+}
+
+/// How Google vouches for the edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IdToken {
+    pub(super) audience: Box<str>,
+    pub(super) field: HeaderName,
 }
 
 /// Which `Host` an upstream is sent.
@@ -95,6 +103,7 @@ impl Upstream {
         Some(Self {
             host: config.host_rule(&section, found)?,
             assertion: config.assertion(),
+            id_token: config.id_token(),
             // What is wrong with it has been found.
             tls: tls.ok()?,
             limits: Limits::of(config),
@@ -181,6 +190,12 @@ impl Upstreams {
         } else {
             Err(found)
         }
+    }
+
+    /// Of the identity tokens that they are sent.
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        let tokens = self.0.values().filter_map(|one| one.id_token.as_ref());
+        tokens.map(|token| &*token.audience)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Upstream>)> {
