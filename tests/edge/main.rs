@@ -29,6 +29,7 @@ mod firestore_emulator;
 mod firestore_reader;
 mod flood;
 mod framing;
+mod grpc;
 mod herd;
 mod id_token;
 mod issue;
@@ -54,6 +55,7 @@ mod revocation;
 mod rotation;
 #[cfg(feature = "postgres")]
 mod scene;
+mod script;
 mod serving;
 #[cfg(feature = "firestore")]
 mod store_faults;

@@ -10,7 +10,7 @@ use std::thread;
 #[cfg(feature = "firestore")]
 use crate::firestore_emulator as emulator;
 use crate::process::{Deployment, eventually};
-use crate::python::python_with;
+use crate::script::Script;
 
 /// An upstream that answers one request with events, one at a time.
 struct Events {
@@ -171,63 +171,15 @@ fn a_client_that_leaves_a_stream_takes_the_upstreams_connection_with_it() {
     eventually("it is recorded", || ends(&edge) == ["client_gone"]);
 }
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/websocket.py");
-
-/// The script, which is server and client.
-struct WebSocket {
-    child: Child,
-    output: BufReader<ChildStdout>,
-    address: SocketAddr,
-}
-
-impl WebSocket {
-    /// `None`, having said why, without the Python package.
-    fn start() -> Option<Self> {
-        let mut child = Command::new(python_with("websockets")?)
-            .arg(SCRIPT)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut port = String::new();
-        output.read_line(&mut port).unwrap();
-        Some(Self {
-            child,
-            output,
-            address: SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap())),
-        })
-    }
-
-    fn go_through(&mut self, edge: SocketAddr, token: &str) {
-        let mut input = self.child.stdin.take().unwrap();
-        writeln!(input, "{edge} {token}").unwrap();
-    }
-
-    #[track_caller]
-    fn says(&mut self, what: &str) {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), what);
-    }
-}
-
-impl Drop for WebSocket {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 #[test]
 fn websockets_of_another_library_talk_through_the_edge_until_their_key_is_revoked() {
-    let Some(mut peers) = WebSocket::start() else {
+    let Some(mut peers) = Script::start("websocket.py", "websockets") else {
         return;
     };
     let edge = Deployment::new(peers.address, "");
     let token = edge.key("talker", &[]);
     let running = edge.serve();
-    peers.go_through(edge.traffic, &token);
+    peers.go_through(edge.traffic, &[&token]);
     peers.says("closed 4000 done");
     eventually("it is recorded", || ends(&edge) == ["complete"]);
     peers.says("open");
