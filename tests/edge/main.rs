@@ -32,6 +32,7 @@ mod framing;
 mod grpc;
 mod herd;
 mod id_token;
+mod http2;
 mod issue;
 #[cfg(feature = "postgres")]
 mod killed;
