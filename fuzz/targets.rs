@@ -48,6 +48,8 @@ pub(crate) const TARGETS: &[Target] = &[
     ("outcome", outcome),
     ("path", path),
     ("permission", permission),
+    #[cfg(feature = "edge")]
+    ("proxy_header", proxy_header),
     ("request_id", request_id),
     ("timestamp", timestamp),
     ("token", token),
@@ -99,6 +101,41 @@ fn decision_question(data: &[u8]) {
         if !target.is_empty() {
             assert_eq!(head.headers[target], question.target.as_str());
         }
+    }
+}
+
+/// It never asks for a byte that is not the header's, and means what it reads.
+#[cfg(feature = "edge")]
+fn proxy_header(data: &[u8]) {
+    use cypheron_edge::server::proxy_protocol::{Header, Parsed, parse};
+
+    let mut given = 0;
+    let header = loop {
+        match parse(&data[..given]) {
+            Ok(Parsed::Missing(missing)) => {
+                assert!(missing > 0);
+                given += missing;
+            }
+            Ok(Parsed::Whole(header)) => break header,
+            Err(_) => return,
+        }
+        if given > data.len() {
+            return;
+        }
+    };
+    if data.starts_with(b"PROXY ") {
+        let line = &data[..given];
+        assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(given - 1));
+        if let Header::Relayed { client, local } = header {
+            let family = if client.is_ipv4() { 4 } else { 6 };
+            let family = format!("PROXY TCP{family} ");
+            assert!(line.starts_with(family.as_bytes()));
+            let ports = format!(" {} {}\r\n", client.port(), local.port());
+            assert!(line.ends_with(ports.as_bytes()));
+        }
+    } else {
+        let length = usize::from(u16::from_be_bytes([data[14], data[15]]));
+        assert_eq!(given, 16 + length);
     }
 }
 

@@ -92,6 +92,7 @@ pub mod secret;
 pub mod setting;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
+pub mod subscriber;
 
 pub mod telemetry;
 

@@ -15,7 +15,15 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Lowest first. Modules of one row do not know each other. The parts of
 /// `usage` have ranks of their own; `usage` alone is the file that lists them.
 const RANKS: &[&[&str]] = &[
-    &["cause", "clock", "problem", "secret", "setting", "sqlite"],
+    &[
+        "cause",
+        "clock",
+        "problem",
+        "secret",
+        "setting",
+        "sqlite",
+        "subscriber",
+    ],
     &["telemetry"],
     &["crypto", "permission", "refusal", "token"],
     &["key", "route"],

@@ -1,7 +1,7 @@
 //! The reads that are under way: one for each hash, within a budget.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::Entry;
 use crate::refusal::Refusal;
+use crate::subscriber::Subscriber;
 use crate::token::KeyHash;
 
 /// What a read told: the record, or why there is no usable one.
@@ -27,7 +28,7 @@ pub(super) struct Flights {
 #[derive(Default)]
 struct Flying {
     by_hash: HashMap<KeyHash, Flight>,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Subscriber, usize>,
     /// What was written since a page of records began to be read, while one is.
     written: Option<HashSet<KeyHash>>,
 }
@@ -43,7 +44,7 @@ impl Drop for Noting<'_> {
 
 struct Flight {
     waiting: Waiting,
-    address: Option<IpAddr>,
+    address: Option<Subscriber>,
     overtaken: bool,
 }
 
@@ -70,7 +71,7 @@ impl Flights {
         if let Some(flight) = flying.by_hash.get(&hash) {
             return Boarding::Join(flight.waiting.clone());
         }
-        let address = client.map(counted);
+        let address = client.map(Subscriber::of);
         let of_address = address.and_then(|address| flying.by_address.get(&address));
         if flying.by_hash.len() >= self.max
             || of_address.is_some_and(|count| *count >= self.max_per_address)
@@ -141,13 +142,5 @@ impl Flights {
 
     fn lock(&self) -> MutexGuard<'_, Flying> {
         self.flying.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One subscriber has a whole /64 of IPv6 addresses.
-fn counted(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }

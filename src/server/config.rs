@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use super::{http2, tls};
+use super::{http2, proxy_protocol, tls};
 use crate::setting::{self, Invalid};
 
 /// hyper's read buffer is no smaller, so neither is what it lets through.
@@ -42,12 +42,16 @@ pub struct Config {
     pub max_headers: usize,
     /// Of all workers together; a connection beyond is closed at once.
     pub max_connections: usize,
+    /// Of one client address (IPv6: one /64), unless it is a proxy's or a
+    /// balancer's; a connection beyond is closed at once.
+    pub max_connections_per_address: usize,
     /// How long accepting goes on after the signal to stop.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_delay: Duration,
     /// How long what is in flight may take after that.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_timeout: Duration,
+    pub proxy_protocol: proxy_protocol::Config,
     pub http2: http2::Config,
     pub tls: tls::Config,
 }
@@ -65,8 +69,10 @@ impl Default for Config {
             max_header_bytes: ByteSize::kib(32),
             max_headers: 100,
             max_connections: 20_000,
+            max_connections_per_address: 2000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(7),
+            proxy_protocol: proxy_protocol::Config::default(),
             http2: http2::Config::default(),
             tls: tls::Config::default(),
         }
@@ -113,14 +119,24 @@ impl Config {
         if !(8..=1000).contains(&self.max_headers) {
             invalid("max_headers", "use 8 to 1000".into());
         }
-        if self.max_connections == 0 {
-            invalid("max_connections", "is zero: nothing would be served".into());
+        for (key, most) in [
+            ("max_connections", self.max_connections),
+            (
+                "max_connections_per_address",
+                self.max_connections_per_address,
+            ),
+        ] {
+            if most == 0 {
+                invalid(key, "is zero: nothing would be served".into());
+            }
         }
         if self.tls.listen == Some(self.listen) {
             let problem = "is the address of the plain traffic, `server.listen`: choose another \
                            port, or leave it out to speak only TLS there";
             invalid("tls.listen", problem.into());
         }
+        self.proxy_protocol
+            .problems(&format!("{section}.proxy_protocol"), found);
         self.http2.problems(&format!("{section}.http2"), found);
         self.tls.problems(&format!("{section}.tls"), found);
     }

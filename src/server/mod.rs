@@ -15,11 +15,15 @@
 mod activity;
 mod config;
 mod connection;
+mod crowd;
 mod crumbs;
+mod descriptors;
+mod gate;
 mod http2;
 mod io;
 mod listener;
 mod load;
+pub mod proxy_protocol;
 mod registry;
 mod response_body;
 mod service;
@@ -43,6 +47,7 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
+use self::crowd::Crowd;
 use self::listener::Bound;
 use self::load::Loads;
 use self::tls::Tls;
@@ -52,7 +57,7 @@ use crate::setting::Invalid;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The two ends of a connection.
+/// The two ends of a connection: where a balancer relays it, those that it tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     pub peer: SocketAddr,
@@ -154,7 +159,9 @@ impl Server {
         let (ended, unfinished) = mpsc::unbounded_channel();
         let (handing, handed): (Vec<_>, Vec<_>) =
             doors.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        descriptors::take(config.max_connections);
         let loads = Arc::new(Loads::new(handing, config.max_connections));
+        let crowd = Arc::new(Crowd::new(config.max_connections_per_address));
         let mut threads = Vec::with_capacity(doors.len());
         for (index, (doors, handed)) in doors.into_iter().zip(handed).enumerate() {
             let worker = Worker {
@@ -162,6 +169,7 @@ impl Server {
                 config: Arc::clone(&config),
                 tls: tls.clone(),
                 loads: Arc::clone(&loads),
+                crowd: Arc::clone(&crowd),
                 stopped: stopped.clone(),
             };
             let (make, ended, stop) = (Arc::clone(&make), ended.clone(), stop.clone());

@@ -8,7 +8,6 @@ use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -16,18 +15,17 @@ use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tower_service::Service;
 
 use super::connection::{Protocol, Spoken};
+use super::crowd::Crowd;
+use super::descriptors::AcceptFailures;
+use super::gate::Gate;
 use super::load::Loads;
 use super::registry::Registry;
 use super::tls::Tls;
 use super::{BoxError, Config, Connection, Handed, Raw};
-
-/// How long a worker waits after an error that accepting again would repeat,
-/// as being out of file descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Which way a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +42,7 @@ pub(super) struct Worker {
     pub(super) tls: Option<Tls>,
     pub(super) config: Arc<Config>,
     pub(super) loads: Arc<Loads>,
+    pub(super) crowd: Arc<Crowd>,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
@@ -70,29 +69,43 @@ impl Worker {
             let for_connection = Rc::new(make(self.index));
             let protocol = Rc::new(Protocol::new(&self.config));
             let registry = Rc::new(Registry::default());
+            let gate = Rc::new(Gate::new(&self.config, Arc::clone(&self.crowd)));
             let index = self.index;
             let loads = Arc::clone(&self.loads);
             let serve = |accepted: Accepted| {
                 let (protocol, counted) = (Rc::clone(&protocol), loads.count(index));
                 let for_connection = Rc::clone(&for_connection);
-                let registered = registry.enter();
-                let Accepted { stream, door, ends } = accepted;
+                let (registered, gate) = (registry.enter(), Rc::clone(&gate));
+                let Accepted {
+                    mut stream,
+                    door,
+                    ends,
+                } = accepted;
                 match (door, self.tls.clone()) {
                     (Door::Plain, _) => {
-                        let service = for_connection(ends);
                         tokio::task::spawn_local(async move {
-                            protocol
-                                .serve(stream, Spoken::Http1, service, registered)
-                                .await;
+                            if let Some(entered) = gate.pass(&mut stream, ends).await {
+                                let service = for_connection(entered.ends);
+                                protocol
+                                    .serve(stream, Spoken::Http1, service, registered)
+                                    .await;
+                                drop(entered.present);
+                            }
                             drop(counted);
                         });
                     }
                     (Door::Encrypted, Some(tls)) => {
                         tokio::task::spawn_local(async move {
-                            if let Some((stream, spoken, secured)) = tls.accept(stream).await {
+                            if let Some(entered) = gate.pass(&mut stream, ends).await
+                                && let Some((stream, spoken, secured)) = tls.accept(stream).await
+                            {
                                 let tls = Some(secured);
-                                let service = for_connection(Connection { tls, ..ends });
+                                let service = for_connection(Connection {
+                                    tls,
+                                    ..entered.ends
+                                });
                                 protocol.serve(stream, spoken, service, registered).await;
+                                drop(entered.present);
                             }
                             drop(counted);
                         });
@@ -118,6 +131,7 @@ impl Worker {
         mut handed: Handed,
         serve: &impl Fn(Accepted),
     ) {
+        let failures = AcceptFailures::new();
         let mut stopped = self.stopped.clone();
         let mut end = std::pin::pin!(async {
             // An error means that the server is gone, which stops as well.
@@ -136,7 +150,7 @@ impl Worker {
             match accepted {
                 Ok(Some(accepted)) => serve(accepted),
                 Ok(None) => {}
-                Err(error) => pause_after(&error).await,
+                Err(error) => failures.survive(&error).await,
             }
         }
         // Clients whose connections the kernel has made already are served too.
@@ -238,19 +252,4 @@ fn begin_std(raw: Raw, serve: &impl Fn(Accepted)) {
     {
         serve(accepted);
     }
-}
-
-async fn pause_after(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    let of_one_connection = [
-        ConnectionAborted,
-        ConnectionRefused,
-        ConnectionReset,
-        Interrupted,
-    ];
-    if of_one_connection.contains(&error.kind()) {
-        return;
-    }
-    tracing::warn!(%error, "cannot accept connections");
-    sleep(PAUSE).await;
 }

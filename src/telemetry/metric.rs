@@ -31,6 +31,9 @@ metrics! {
     describe_gauge CONNECTIONS = "connections", Count, "Open connections of clients.";
     describe_counter CONNECTIONS_ACCEPTED = "connections_accepted_total", Count, "Connections of clients that were accepted.";
     describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
+    describe_counter CONNECTIONS_CLOSED_CROWDED = "connections_closed_crowded_total", Count, "Connections that were closed at once because their address had `server.max_connections_per_address` others open.";
+    describe_counter ACCEPT_FAILURES = "accept_failures_total", Count, "How often no connection could be accepted, as when there are no file descriptors left.";
+    describe_counter PROXY_HEADERS_FAILED = "proxy_headers_failed_total", Count, "Connections of balancers that began with no sound header of the PROXY protocol; the label `reason` is malformed, `timed_out` or `broke_off`.";
     describe_counter CONNECTIONS_CLOSED_FLOODING = "connections_closed_flooding_total", Count, "HTTP/2 connections that were closed because most of their requests were given up as soon as they had begun.";
     describe_counter TLS_HANDSHAKES = "tls_handshakes_total", Count, "TLS handshakes of clients that succeeded; the label `version` is `TLSv1_3` or `TLSv1_2`, `key_exchange` is how keys were agreed on.";
     describe_counter TLS_HANDSHAKES_FAILED = "tls_handshakes_failed_total", Count, "TLS handshakes of clients that failed; the label `reason` is a word for why.";

@@ -38,6 +38,7 @@ mod issue;
 mod killed;
 mod logs;
 mod nginx;
+mod peers;
 #[cfg(feature = "postgres")]
 #[expect(dead_code, reason = "the tests of the database itself use the rest")]
 #[path = "../postgres/server.rs"]

@@ -276,7 +276,6 @@ fn with_defaults(settings: &str) -> String {
 
 impl Edge {
     /// A process that was started otherwise.
-    #[cfg(feature = "firestore")]
     pub const fn of(child: Child) -> Self {
         Self { child }
     }

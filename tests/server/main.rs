@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod balancers;
 mod http2;
 #[cfg(feature = "tls")]
 mod tls;
