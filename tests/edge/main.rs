@@ -31,8 +31,8 @@ mod flood;
 mod framing;
 mod grpc;
 mod herd;
-mod id_token;
 mod http2;
+mod id_token;
 mod issue;
 #[cfg(feature = "postgres")]
 mod killed;
