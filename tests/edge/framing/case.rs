@@ -21,14 +21,25 @@ enum Ending {
 }
 
 impl Case {
-    /// What is sent, with `token` for `{key}`.
-    pub fn bytes(&self, token: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (line, ending) in &self.lines {
+    /// Its lines, with `token` for `{key}`.
+    pub fn each_line(&self, token: &str) -> Vec<Vec<u8>> {
+        let written_out = |line: &str| {
             let line = line
                 .replace("{auth}", "Host: edge.test\\r\\nX-API-Key: {key}")
                 .replace("{key}", token);
-            bytes.extend(unescape(&repeated(&line)));
+            unescape(&repeated(&line))
+        };
+        self.lines
+            .iter()
+            .map(|(line, _)| written_out(line))
+            .collect()
+    }
+
+    /// What is sent, with `token` for `{key}`.
+    pub fn bytes(&self, token: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (line, (_, ending)) in self.each_line(token).into_iter().zip(&self.lines) {
+            bytes.extend(line);
             if matches!(ending, Ending::CrLf) {
                 bytes.extend(b"\r\n");
             }

@@ -4,6 +4,7 @@
 
 mod case;
 mod client;
+mod downgrade;
 mod origin;
 mod page;
 mod servers;
@@ -25,6 +26,7 @@ use self::strict::Request;
 use crate::process::{Deployment, Edge};
 
 const REQUESTS: &str = include_str!("requests.txt");
+const HTTP2: &str = include_str!("http2.txt");
 const ANSWERS: &str = include_str!("answers.txt");
 
 /// What only the edge may say.
@@ -320,7 +322,7 @@ fn fields(case: &Case, request: &Request) -> Result<(), String> {
 fn table(
     chain: &mut Chain,
     cases: &[Case],
-    judge: impl Fn(&mut Chain, &Case) -> Result<Verdict, String>,
+    mut judge: impl FnMut(&mut Chain, &Case) -> Result<Verdict, String>,
 ) -> (Vec<Verdict>, Vec<String>) {
     let name = chain
         .server
@@ -350,10 +352,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 
 #[test]
 fn every_request_is_refused_or_one_and_the_same_to_both_ends() {
-    let missing: Vec<_> = Kind::ALL
-        .into_iter()
-        .filter(|kind| !kind.is_installed())
-        .collect();
+    let missing = missing();
     if !missing.is_empty() {
         return skipped(&missing);
     }
@@ -379,6 +378,20 @@ fn every_request_is_refused_or_one_and_the_same_to_both_ends() {
     let wrong = wrong.concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     page::check("requests", &page::requests(&requests, &columns));
+}
+
+#[test]
+fn a_request_of_http2_is_refused_or_one_request_of_http1() {
+    let missing = missing();
+    if !missing.is_empty() {
+        return skipped(&missing);
+    }
+    let requests = cases(HTTP2);
+    let Some((columns, wrong)) = downgrade::play_all(&requests) else {
+        return;
+    };
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    page::check("http2", &page::requests(&requests, &columns));
 }
 
 #[test]
@@ -438,6 +451,11 @@ fn judge_answer(chain: &mut Chain, case: &Case, target: &str) -> Result<Verdict,
         goes_on,
         refused_behind: Vec::new(),
     })
+}
+
+fn missing() -> Vec<Kind> {
+    let all = Kind::ALL.into_iter();
+    all.filter(|kind| !kind.is_installed()).collect()
 }
 
 fn skipped(missing: &[Kind]) {

@@ -82,6 +82,14 @@ fn is_refusal(expected: &[u8]) -> bool {
 }
 
 fn of_edge(case: &Case, verdict: &Verdict) -> String {
+    if verdict.statuses.is_empty() {
+        let how = if verdict.goes_on {
+            "stream reset"
+        } else {
+            "closed"
+        };
+        return format!("refused ({how})");
+    }
     let each = case.expected.iter().zip(&verdict.statuses);
     let each = each.map(|(expected, status)| {
         if is_refusal(expected) {
