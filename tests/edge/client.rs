@@ -115,3 +115,12 @@ pub fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Respons
         .and_then(|mut connection| connection.get(path, headers))
         .unwrap_or_else(|error| panic!("GET {path} at {address}: {error}"))
 }
+
+/// Sends a request as it is written, on a connection of its own.
+pub fn raw(address: SocketAddr, request: &str) -> Response {
+    let mut connection = Connection::open(address).unwrap();
+    let stream = connection.stream.get_mut();
+    stream.write_all(request.as_bytes()).unwrap();
+    let answer = connection.read();
+    answer.unwrap_or_else(|error| panic!("{error} after {request}"))
+}

@@ -15,6 +15,7 @@ mod counters;
 mod crash;
 mod decision;
 mod drain;
+mod envoy;
 #[cfg(feature = "postgres")]
 mod failover;
 #[cfg(feature = "postgres")]
@@ -45,6 +46,7 @@ mod peers;
 mod postgres_server;
 mod probe;
 mod process;
+mod proxies;
 #[path = "../python/interpreter.rs"]
 mod python;
 mod quickstart;

@@ -2,41 +2,20 @@
 //! attacked.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::client::{self, Connection};
 use crate::process::{Deployment, Edge, eventually, free_address};
+use crate::proxies;
 use crate::serving::rows;
 use crate::upstream::Upstream;
 
 const SAMPLE: &str = include_str!("../../config/decision/nginx.conf");
-
-const SETTINGS: &str = r#"
-[[routes]]
-name = "secret"
-path = "/secret"
-upstream = "app"
-permission = "secret:read"
-
-[[routes]]
-name = "open"
-path = "/open"
-upstream = "app"
-public = true
-
-[[routes]]
-name = "hosted"
-host = "secret.example.com"
-path = "/"
-upstream = "app"
-permission = "secret:read"
-"#;
 
 /// nginx with the sample's server, an edge that it asks, and an application.
 struct Scene {
@@ -71,7 +50,8 @@ impl Scene {
             "[decisions.nginx]\ndialect = \"nginx\"\nlisten = \"unix:{}\"\n",
             socket.display()
         );
-        let deployment = Deployment::new(upstream.address, &format!("{listener}{SETTINGS}"));
+        let deployment =
+            Deployment::new(upstream.address, &[&listener, proxies::SETTINGS].concat());
         let server = SAMPLE
             .replace("/run/cypheron-edge/decision.sock", socket.to_str().unwrap())
             .replace("127.0.0.1:9000", &upstream.address.to_string())
@@ -102,17 +82,6 @@ impl Scene {
 
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> client::Response {
         client::get(self.address, path, headers)
-    }
-
-    /// Sends bytes as they are, and gives everything that comes back.
-    fn raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let patience = Some(Duration::from_secs(10));
-        stream.set_read_timeout(patience).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
     }
 }
 
@@ -186,40 +155,7 @@ fn what_the_edge_refuses_nginx_refuses_with_the_edges_words() {
         return;
     };
     let token = scene.deployment.key("twice", &["--rate-limit", "2"]);
-    let with_key = [("X-API-Key", &*token)];
-    for (path, headers, status, kind) in [
-        ("/orders", &[][..], 401, "token-missing"),
-        (
-            "/orders",
-            &[("X-API-Key", "cyk_live_0nonsense")],
-            401,
-            "token-malformed",
-        ),
-        ("/secret", &with_key, 403, "permission-denied"),
-        ("/a//b", &with_key, 400, "ambiguous-path"),
-        ("/orders", &with_key, 200, ""),
-        ("/orders", &with_key, 200, ""),
-        ("/orders", &with_key, 429, "rate-limited"),
-    ] {
-        let answer = scene.get(path, headers);
-        assert_eq!(answer.status, status, "{path}: {}", answer.text());
-        if status == 200 {
-            continue;
-        }
-        assert_eq!(
-            answer.header("content-type"),
-            Some("application/problem+json")
-        );
-        let problem = format!("urn:cypheron-edge:problem:{kind}");
-        assert_eq!(answer.json()["type"], problem);
-        let challenges = answer
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
-        assert_eq!(challenges.count(), usize::from(status == 401), "{answer:?}");
-        assert_eq!(answer.header("retry-after").is_some(), status == 429);
-        assert!(answer.header("x-request-id").is_some());
-    }
+    proxies::refusals_are_in_the_edges_words(scene.address, &token);
     assert_eq!(scene.edge.take().unwrap().stop(), Some(0));
     assert_eq!(rows(&scene.deployment), 4, "of the key's requests");
     let nobody = scene.get("/open", &[]);
@@ -232,79 +168,7 @@ fn what_the_edge_refuses_nginx_refuses_with_the_edges_words() {
 #[test]
 fn what_a_client_forges_is_refused_or_not_believed() {
     let Some(scene) = Scene::set() else { return };
-    let token = scene.deployment.key("reader", &["--allow-ip", "127.0.0.1"]);
-    let bound = scene
-        .deployment
-        .key("elsewhere", &["--allow-ip", "192.0.2.1"]);
-    for (name, value) in [
-        ("X-Original-URI", "/open"),
-        ("X-Original-Url", "/open"),
-        ("X-Original-Method", "OPTIONS"),
-        ("X-Original-Host", "open.example.com"),
-        ("X-Original-Address", "192.0.2.1"),
-        ("X_Original_URI", "/open"),
-        ("X-Original_URI", "/open"),
-        ("X-Forwarded-Uri", "/open"),
-        ("X-Forwarded-Method", "OPTIONS"),
-        ("X-Forwarded-Host", "open.example.com"),
-        ("X-Forwarded-For", "192.0.2.1"),
-        ("Forwarded", "for=192.0.2.1"),
-        ("X-Real-IP", "192.0.2.1"),
-        ("X-Rewrite-URL", "/open"),
-        ("X-HTTP-Method-Override", "OPTIONS"),
-        ("X-Edge-Key-Id", "0192aaaa-0000-7000-8000-000000000000"),
-        ("X_Edge_Key_Id", "0192aaaa-0000-7000-8000-000000000000"),
-        ("X-Edge-Key-Name", "admin"),
-        ("X-Edge-Permissions", "secret:read"),
-        ("X-Edge-Route", "open"),
-        ("X-Edge-Status", "forged-status"),
-        ("X-Edge-Decision-Secret", "guessed"),
-        ("Content-Length", "0"),
-        ("Connection", "X-Original-URI, X-Original-Method"),
-    ] {
-        // Once, and twice: before and behind what nginx sets.
-        for times in [1, 2] {
-            let with = |token: &str, path: &str| {
-                let key = [("X-API-Key", token)];
-                let forged = vec![(name, value); times];
-                let headers = [&key[..], &forged].concat();
-                scene.get(path, &headers)
-            };
-            let secret = with(&token, "/secret");
-            assert!(
-                matches!(secret.status, 400 | 403),
-                "{name}: {}",
-                secret.text()
-            );
-            let elsewhere = with(&bound, "/orders");
-            assert!(
-                matches!(elsewhere.status, 400 | 403),
-                "{name}: {}",
-                elsewhere.text()
-            );
-            for path in ["/orders", "/open"] {
-                let admitted = with(&token, path);
-                if admitted.status == 400 {
-                    continue;
-                }
-                assert_eq!(admitted.status, 200, "{name}: {}", admitted.text());
-                let seen = admitted.text();
-                // What is said of the hop, and what is true.
-                if matches!(name, "Content-Length" | "Connection")
-                    || (path, name) == ("/open", "X-Edge-Route")
-                {
-                    continue;
-                }
-                let (_, fields) = seen.split_once("\r\n").unwrap();
-                let line = format!("{name}: {value}\r\n");
-                assert!(!fields.contains(&line), "{name} came through: {seen}");
-                assert!(
-                    path == "/open" || !fields.contains(value),
-                    "{name} came through: {seen}"
-                );
-            }
-        }
-    }
+    proxies::forged_fields_are_not_believed(&scene.deployment, scene.address);
     for path in ["/_edge_decision", "/_edge_decision?x", "/@edge_refused"] {
         let inner = scene.get(path, &[("X-Original-URI", "/open")]);
         assert!(
@@ -313,123 +177,12 @@ fn what_a_client_forges_is_refused_or_not_believed() {
             inner.status
         );
     }
-    let two = [("X-API-Key", &*token), ("X-API-Key", &*token)];
-    assert_eq!(scene.get("/orders", &two).status, 401, "two tokens");
 }
 
 #[test]
 fn an_odd_target_is_refused_or_forwarded_as_it_was_decided_on() {
     let Some(scene) = Scene::set() else { return };
-    let token = scene.deployment.key("reader", &[]);
-    let mut admitted = 0;
-    for target in [
-        "/orders",
-        "/orders/",
-        "/orders?a=/../secret",
-        "/orders;x=y",
-        "/orders%20x",
-        "/secret",
-        "/secret/",
-        "/secret?x",
-        "/Secret",
-        "/open/../secret",
-        "/open/..;/secret",
-        "/open/%2e%2e/secret",
-        "/open/.%2E/secret",
-        "/open/..%2fsecret",
-        "/open%2f..%2fsecret",
-        "/open/..%5csecret",
-        "/open/..\\secret",
-        "/./secret",
-        "//secret",
-        "/open//../secret",
-        "///secret",
-        "/%73ecret",
-        "/s%65cret/x",
-        "/secret;a=b",
-        "/secret%3ba",
-        "/open%00/secret",
-        "/open/%zz",
-        "/open#/../secret",
-        "/secret#/open",
-        "/open?x#y",
-        "http://edge.test/secret",
-        "http://secret.example.com/orders",
-        "http://edge.test",
-        "http://edge.test?x=/open",
-        "http://user@edge.test/orders",
-        "https://edge.test/orders",
-        "//edge.test/secret",
-        "*",
-        "edge.test:443",
-        "secret",
-        "",
-        "?x",
-        "/or ders",
-        "/\u{f6}ffentlich",
-        "/orders\tx",
-    ] {
-        for (method, host) in [
-            ("GET", "edge.test"),
-            ("POST", "edge.test"),
-            ("GET", "secret.example.com"),
-            ("GET", "SECRET.example.com:8000"),
-            ("GET", "secret.example.com."),
-            ("OPTIONS", "edge.test"),
-        ] {
-            let answer = scene.raw(&format!(
-                "{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-API-Key: {token}\r\n\
-                 Content-Length: 0\r\nConnection: close\r\n\r\n"
-            ));
-            let (head, seen) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-            let case = format!("{method} {target} for {host}:\n{answer}");
-            if !head.starts_with("HTTP/1.1 200 ") {
-                let status: u16 = head[9..12].parse().unwrap();
-                assert!((400..500).contains(&status), "{case}");
-                continue;
-            }
-            admitted += 1;
-            let line = seen.lines().next().unwrap();
-            let path = match target.split_once("://") {
-                // A target in absolute form is forwarded as its path.
-                Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
-                None => target,
-            };
-            assert_eq!(line, format!("{method} {path} HTTP/1.1"), "{case}");
-            let folded = path.to_lowercase();
-            // Other names: an encoded `;` is one of its characters.
-            let others = ["/Secret", "/secret%3ba", "/orders?a=/../secret"];
-            assert!(
-                !folded.contains("secret") || others.contains(&path),
-                "{case}"
-            );
-            assert!(!seen.contains("X-Edge-Route: secret"), "{case}");
-            assert!(!seen.to_lowercase().contains("host: secret."), "{case}");
-            let route = if path.starts_with("/open") {
-                "open"
-            } else {
-                "all"
-            };
-            assert!(
-                seen.contains(&format!("X-Edge-Route: {route}\r\n")),
-                "{case}"
-            );
-        }
-    }
-    assert!(
-        admitted >= 12,
-        "{admitted} were admitted: too little was tried"
-    );
-    // A host that is there twice, or said otherwise in the target.
-    for hosts in [
-        "Host: edge.test\r\nHost: secret.example.com",
-        "Host: edge.test, secret.example.com",
-    ] {
-        let answer = scene.raw(&format!(
-            "GET /orders HTTP/1.1\r\n{hosts}\r\nX-API-Key: {token}\r\nConnection: close\r\n\r\n"
-        ));
-        assert!(answer.starts_with("HTTP/1.1 4"), "{hosts}: {answer}");
-    }
+    proxies::odd_targets_are_what_was_decided_on(&scene.deployment, scene.address);
 }
 
 #[test]
