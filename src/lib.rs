@@ -87,6 +87,7 @@
 #[cfg(any(feature = "edge", feature = "postgres", feature = "firestore"))]
 mod cause;
 pub mod clock;
+pub mod pace;
 pub mod problem;
 pub mod secret;
 pub mod setting;

@@ -35,6 +35,8 @@ pub enum Refusal {
     KeyExpired,
     /// The record does not open: it was edited, moved or copied.
     KeyTampered,
+    /// One more token that is no good, from an address that has presented too many.
+    TooManyFailures,
     /// The client's address is not in the key's `allowed_ips`.
     AddressDenied,
     /// The key lacks the route's permission.
@@ -48,7 +50,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::UnsupportedTarget,
         Self::BadHost,
         Self::UnsupportedTransferCoding,
@@ -61,6 +63,7 @@ impl Refusal {
         Self::KeyInactive,
         Self::KeyExpired,
         Self::KeyTampered,
+        Self::TooManyFailures,
         Self::AddressDenied,
         Self::PermissionDenied,
         Self::RateLimited,
@@ -113,6 +116,11 @@ impl Refusal {
                 "key-invalid",
                 "The API key is not valid",
             ),
+            Self::TooManyFailures => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-failures",
+                "Too many requests from this address had no valid API key",
+            ),
             Self::AddressDenied => (
                 StatusCode::FORBIDDEN,
                 "address-denied",
@@ -149,6 +157,20 @@ impl Refusal {
             slug,
             title,
         }
+    }
+
+    /// A token was presented, and is not of a key that may be used. The reasons
+    /// that depend on a key's existence are all in it or none.
+    pub const fn is_of_a_bad_token(self) -> bool {
+        matches!(
+            self,
+            Self::TokenMalformed
+                | Self::TokenRepeated
+                | Self::KeyUnknown
+                | Self::KeyInactive
+                | Self::KeyExpired
+                | Self::KeyTampered
+        )
     }
 
     /// The refusal as a response: the problem document, `WWW-Authenticate` on

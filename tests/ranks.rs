@@ -18,6 +18,7 @@ const RANKS: &[&[&str]] = &[
     &[
         "cause",
         "clock",
+        "pace",
         "problem",
         "secret",
         "setting",

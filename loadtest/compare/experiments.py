@@ -327,6 +327,38 @@ def disk(run):
     return section
 
 
+def slow(run):
+    """Open loop at half saturation, beside 1,000 clients that are slow on purpose, against none."""
+    from .measure import Rounds
+    scene = run.scene
+    scene.forget(Edge)
+    peer = scene.peer(Edge)
+    rounds = Rounds()
+    for number in range(run.rounds):
+        options = {"rate": run.half_saturation(), "seconds": run.seconds * 2, "warm_up": run.warm_up,
+                   "distinct": 1000, "seed": number + 1}
+        alone = load(scene, peer, **options)
+        with subprocess.Popen(
+                ["taskset", "-c", str(machine.LOAD_CORE), scene.tool, "slow", f"127.0.0.1:{peer.port}",
+                 "--keys", scene.tokens]) as clients:
+            try:
+                while metric(peer, "cypheron_edge_connections") < 900:
+                    time.sleep(0.1)
+                beside = load(scene, peer, **options)
+                held = metric(peer, "cypheron_edge_connections")
+            finally:
+                clients.kill()
+        while metric(peer, "cypheron_edge_connections") > 100:
+            time.sleep(0.1)
+        rounds.add({"none": alone, "1,000 slow clients": beside})
+    section = Section("Slow clients", slow.__doc__, rounds, [P50, P99, CPU], reference="none")
+    ratio = rounds.ratio("1,000 slow clients", "none", P99[1])
+    section.note(f"p99 beside them, of p99 without: {ratio.show()}. They held {held:,.0f} connections at the end. "
+                 "A round beside them counts as disturbed by them when they use the generator's core.")
+    scene.forget(Edge)
+    return section
+
+
 class Writer:
     """Writes and syncs 4 MiB at a time, as fast as the disk takes it."""
 
@@ -381,5 +413,5 @@ def by_oha(peer, token, seconds):
 ALL = {
     "admitted": admitted, "refused": refused, "limited": limited, "tls": tls, "http2": http2, "bodies": bodies, "memory": memory,
     "open": open_loop, "offered": offered, "keys": keys, "flood": flood, "start": start, "workers": workers,
-    "disk": disk, "generators": generators,
+    "disk": disk, "slow": slow, "generators": generators,
 }

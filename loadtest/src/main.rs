@@ -15,6 +15,7 @@ mod floor;
 mod listener;
 mod load;
 mod seed;
+mod slow;
 mod upstream;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Floor(floor::Options),
     /// Forwards and does nothing else: hyper on both sides, a pool for each thread.
     Bare(bare::Options),
+    /// Many clients that are slow on purpose, until it is killed.
+    Slow(slow::Options),
     /// Makes many keys in an embedded store.
     Seed(seed::Options),
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Upstream(options) => upstream::run(&options),
         Command::Floor(options) => floor::run(&options),
         Command::Bare(options) => bare::run(&options),
+        Command::Slow(options) => slow::run(&options),
         Command::Seed(options) => seed::run(&options),
     };
     match ended {

@@ -59,6 +59,8 @@ impl<B> Way<B> {
     fn timed_out(&self) -> Failure {
         match self.deadline {
             Some(deadline) if deadline <= Instant::now() => Failure::RouteTimeout,
+            // It is not the upstream that keeps silent.
+            _ if self.upload.as_ref().is_some_and(|upload| upload.waits()) => Failure::BodyTooSlow,
             _ => Failure::ResponseTimeout,
         }
     }
@@ -281,7 +283,12 @@ where
                     answer,
                     patience,
                 } => match answer.poll(cx) {
-                    Poll::Ready(Ok(response)) => break Ok((response, sender.take())),
+                    Poll::Ready(Ok(response)) => {
+                        if let Some(upload) = &way.upload {
+                            upload.is_answered();
+                        }
+                        break Ok((response, sender.take()));
+                    }
                     Poll::Ready(Err(error)) => match unanswered(error, way, *kept) {
                         Unanswered::Failed(failure) => break Err(failure),
                         Unanswered::Unsent(request) => Stage::opening(Opening::Anew, request, way),
@@ -385,6 +392,7 @@ fn unanswered<B>(
     Unanswered::Failed(match broken {
         Some(Broken::TooLarge) => Failure::BodyTooLarge,
         Some(Broken::Client) => Failure::BodyBroken,
+        Some(Broken::TooSlow) => Failure::BodyTooSlow,
         Some(Broken::Severed(severed)) => Failure::Severed(severed),
         None => Failure::BrokeOff(error.into_error().into()),
     })

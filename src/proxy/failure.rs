@@ -34,6 +34,12 @@ const BODY_BROKEN: Kind = Kind {
     title: "The request body broke off or is malformed",
 };
 
+const BODY_TOO_SLOW: Kind = Kind {
+    status: StatusCode::REQUEST_TIMEOUT,
+    slug: "body-too-slow",
+    title: "The request body did not come in time",
+};
+
 /// What went wrong with an admitted request. The text is for operators.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -65,6 +71,8 @@ pub enum Failure {
     BodyTooLarge,
     #[error("the request body broke off or is malformed")]
     BodyBroken,
+    #[error("the request body came too slowly")]
+    BodyTooSlow,
     #[error(transparent)]
     Severed(Severed),
 }
@@ -84,7 +92,7 @@ impl Failure {
             Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
                 Some(UpstreamFailure::TimedOut)
             }
-            Self::BodyTooLarge | Self::BodyBroken | Self::Severed(_) => None,
+            Self::BodyTooLarge | Self::BodyBroken | Self::BodyTooSlow | Self::Severed(_) => None,
         }
     }
 
@@ -105,6 +113,7 @@ impl Failure {
         match self {
             Self::BodyTooLarge => Refusal::BodyTooLarge.kind(),
             Self::BodyBroken => BODY_BROKEN,
+            Self::BodyTooSlow => BODY_TOO_SLOW,
             Self::Busy => UPSTREAM_BUSY,
             Self::Severed(severed) => severed.0.kind(),
             upstream => match upstream.of_upstream() {

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::exchange::{Answered, Exchange, Way};
-use super::grpc_timeout;
 use super::head::{self, Heads, Vouching};
 use super::lanes::Lanes;
 use super::pool::Sender;
@@ -25,6 +24,7 @@ use super::request_body::RequestBody;
 use super::tunnel::{Switch, mark};
 use super::upstream::{Set, Upstreams};
 use super::{BoxError, Failure, ResponseBody};
+use super::{grpc, grpc_timeout};
 use crate::clock::Clock;
 use crate::context::RequestContext;
 use crate::problem;
@@ -112,6 +112,8 @@ where
         let switch = wish
             .filter(|_| may_switch && !http2)
             .and_then(|wish| Switch::listed(&wish, &route.tunnels));
+        // Each message of gRPC comes when there is one.
+        let pace = (!grpc::is_grpc(&request)).then_some(route.body_pace);
         if http2 {
             head::to_http2(&mut request, &lane.upstream);
         } else {
@@ -120,7 +122,7 @@ where
             }
             *request.version_mut() = Version::HTTP_11;
         }
-        let mut request = request.map(|body| RequestBody::new(body, route.body_limit));
+        let mut request = request.map(|body| RequestBody::new(body, route.body_limit, pace));
         if !http2 {
             announce_body(&mut request);
         }

@@ -1,6 +1,7 @@
 //! A request body on its way to an upstream.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,16 +9,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BoxError;
 use super::fields::scrub_request_trailers;
 use crate::context::Severed;
+use crate::pace::{Pace, Waited};
 
 /// How an upload goes, for whoever waits for the answer.
 #[derive(Debug)]
 pub(super) struct Upload {
     moved: Cell<Instant>,
+    /// Its client is waited for.
+    waits: Cell<bool>,
+    /// The answer has begun: the rest comes when it comes.
+    answered: Cell<bool>,
     broken: Cell<Option<Broken>>,
 }
 
@@ -28,6 +34,8 @@ pub(super) enum Broken {
     TooLarge,
     #[error("the request body broke off or is malformed")]
     Client,
+    #[error("the request body came too slowly")]
+    TooSlow,
     #[error(transparent)]
     Severed(Severed),
 }
@@ -45,13 +53,23 @@ impl Upload {
         self.moved.get()
     }
 
+    /// Whether it is the client that is waited for.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.get()
+    }
+
+    pub(super) fn is_answered(&self) {
+        self.answered.set(true);
+    }
+
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken.get()
     }
 }
 
 pin_project! {
-    /// Counts against the route's limit, and scrubs trailers.
+    /// Counts against the route's limit, holds its client to a pace, and scrubs
+    /// trailers.
     #[derive(Debug)]
     pub(super) struct RequestBody<B> {
         #[pin]
@@ -59,14 +77,21 @@ pin_project! {
         // `None` for a request without a body.
         upload: Option<Rc<Upload>>,
         left: u64,
+        // `None` where it may come as slowly as it likes.
+        pace: Option<Pace>,
+        waited: Waited,
+        // Made when its client is first waited for.
+        patience: Option<Pin<Box<Sleep>>>,
     }
 }
 
 impl<B: Body<Data = Bytes>> RequestBody<B> {
-    pub(super) fn new(inner: B, limit: Option<u64>) -> Self {
+    pub(super) fn new(inner: B, limit: Option<u64>, pace: Option<Pace>) -> Self {
         let upload = (!inner.is_end_stream()).then(|| {
             Rc::new(Upload {
                 moved: Cell::new(Instant::now()),
+                waits: Cell::new(false),
+                answered: Cell::new(false),
                 broken: Cell::new(None),
             })
         });
@@ -74,6 +99,9 @@ impl<B: Body<Data = Bytes>> RequestBody<B> {
             inner,
             upload,
             left: limit.unwrap_or(u64::MAX),
+            pace,
+            waited: Waited::default(),
+            patience: None,
         }
     }
 
@@ -95,7 +123,24 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let frame = match this.inner.poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let Some(upload) = this.upload else {
+                    return Poll::Pending;
+                };
+                upload.waits.set(true);
+                let pace = this.pace.filter(|_| !upload.answered.get());
+                ready!(run_out(this.waited, pace, this.patience, cx));
+                upload.broken.set(Some(Broken::TooSlow));
+                return Poll::Ready(Some(Err(Broken::TooSlow)));
+            }
+        };
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        this.waited.moved(bytes, Instant::now);
         let checked = match frame {
             None => None,
             Some(Err(error)) => Some(Err(Broken::by(&*error.into()))),
@@ -103,6 +148,7 @@ where
         };
         if let Some(upload) = this.upload {
             upload.moved.set(Instant::now());
+            upload.waits.set(false);
             if let Some(Err(broken)) = &checked {
                 upload.broken.set(Some(*broken));
             }
@@ -117,6 +163,27 @@ where
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
     }
+}
+
+/// Ready when the client was waited for as long as its pace allows.
+fn run_out(
+    waited: &mut Waited,
+    pace: Option<Pace>,
+    patience: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let Some(pace) = pace else {
+        return Poll::Pending;
+    };
+    waited.begins(Instant::now());
+    let Some(until) = waited.until(pace) else {
+        return Poll::Pending;
+    };
+    let patience = patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
+    if patience.deadline() != until {
+        patience.as_mut().reset(until);
+    }
+    patience.as_mut().poll(cx)
 }
 
 fn checked(mut frame: Frame<Bytes>, left: &mut u64) -> Result<Frame<Bytes>, Broken> {

@@ -8,6 +8,7 @@ use http::{HeaderValue, Method};
 use serde::{Deserialize, Deserializer};
 
 use super::{Access, CorsConfig, Host, RequiredPermissions, Route, RouteTable, Tunnels, path};
+use crate::pace::Pace;
 use crate::permission::Required;
 use crate::setting::{self, Invalid};
 
@@ -35,6 +36,11 @@ pub struct RouteConfig {
     /// A query parameter that may hold the token.
     pub query_parameter: Option<String>,
     pub body_limit: Option<ByteSize>,
+    /// For a client that sends nothing of a body that is waited for.
+    #[serde(deserialize_with = "setting::duration")]
+    pub body_timeout: Duration,
+    /// What it has to send in a second, beyond that.
+    pub body_min_rate: ByteSize,
     /// For the whole exchange; none when it is not given.
     #[serde(deserialize_with = "given_duration")]
     pub timeout: Option<Duration>,
@@ -61,6 +67,8 @@ impl Default for RouteConfig {
             cors: None,
             query_parameter: None,
             body_limit: None,
+            body_timeout: Pace::USUAL.patience,
+            body_min_rate: ByteSize::b(Pace::USUAL.min_rate),
             timeout: None,
             upgrades: vec!["websocket".to_owned()],
             tunnel_idle_timeout: Duration::from_mins(10),
@@ -103,6 +111,12 @@ impl RouteConfig {
         if self.timeout == Some(Duration::ZERO) {
             problems.add("timeout", "is zero: leave it out for no bound");
         }
+        if self.body_timeout.is_zero() {
+            problems.add("body_timeout", "is zero: no body would come in time");
+        }
+        if self.body_min_rate.as_u64() == 0 {
+            problems.add("body_min_rate", "is zero: for nearly no bound, write `1B`");
+        }
         for (key, time) in [
             ("tunnel_idle_timeout", Some(self.tunnel_idle_timeout)),
             ("tunnel_lifetime", self.tunnel_lifetime),
@@ -119,6 +133,10 @@ impl RouteConfig {
             cors: self.cors.as_ref().and_then(CorsConfig::compile),
             upstream: self.upstream.as_str().into(),
             body_limit: self.body_limit.map(|size| size.as_u64()),
+            body_pace: Pace {
+                patience: self.body_timeout,
+                min_rate: self.body_min_rate.as_u64(),
+            },
             timeout: self.timeout,
             tunnels: Tunnels {
                 protocols: self

@@ -24,6 +24,8 @@ pub use tunnels::Tunnels;
 
 use std::time::Duration;
 
+use crate::pace::Pace;
+
 /// One route: what of a request it matches, who may use it, where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -40,6 +42,8 @@ pub struct Route {
     pub upstream: Box<str>,
     /// Bytes; no bound when `None`.
     pub body_limit: Option<u64>,
+    /// What is asked of a client that sends a body.
+    pub body_pace: Pace,
     /// From the last byte of the request head to the last of the response; no bound when `None`.
     pub timeout: Option<Duration>,
     /// What its connections may become.
@@ -57,6 +61,7 @@ impl Default for Route {
             cors: None,
             upstream: "default".into(),
             body_limit: None,
+            body_pace: Pace::USUAL,
             timeout: None,
             tunnels: Tunnels::default(),
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pace::{Pace, Waited};
+
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -30,8 +32,8 @@ pub(super) struct Activity {
     multiplexed: bool,
     phase: Cell<Phase>,
     since: Cell<Instant>,
-    /// Since when the peer takes no more of what is written.
-    blocked: Cell<Option<Instant>>,
+    /// How long the peer took no more of what is written.
+    blocked: Cell<Waited>,
     settled: Cell<bool>,
     /// Requests that are not yet answered to the end.
     open: Cell<usize>,
@@ -77,6 +79,8 @@ pub(super) struct Limits {
     pub(super) first_byte: Duration,
     pub(super) header: Duration,
     pub(super) idle: Duration,
+    /// What is asked of a client that takes its answer.
+    pub(super) taking: Pace,
 }
 
 impl Activity {
@@ -85,7 +89,7 @@ impl Activity {
             multiplexed,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(Instant::now()),
-            blocked: Cell::new(None),
+            blocked: Cell::default(),
             settled: Cell::new(true),
             open: Cell::new(0),
             begun: Cell::new(0),
@@ -116,6 +120,9 @@ impl Activity {
     pub(super) fn request_begins(self: &Rc<Self>) -> InFlight {
         self.settled.set(false);
         self.phase.set(Phase::Busy);
+        if self.open.get() == 0 {
+            self.blocked.set(Waited::default());
+        }
         self.open.set(self.open.get() + 1);
         self.begun.set(self.begun.get() + 1);
         InFlight {
@@ -145,13 +152,17 @@ impl Activity {
     }
 
     pub(super) fn write_is_blocked(&self) {
-        if self.blocked.get().is_none() {
-            self.blocked.set(Some(Instant::now()));
+        let mut blocked = self.blocked.get();
+        if !blocked.is_waiting() {
+            blocked.begins(Instant::now());
+            self.blocked.set(blocked);
         }
     }
 
-    pub(super) fn bytes_were_written(&self) {
-        self.blocked.set(None);
+    pub(super) fn bytes_were_written(&self, count: usize) {
+        let mut blocked = self.blocked.get();
+        blocked.moved(count, Instant::now);
+        self.blocked.set(blocked);
     }
 
     fn enter(&self, phase: Phase) {
@@ -161,8 +172,8 @@ impl Activity {
 
     /// What is due next, and when.
     pub(super) fn due(&self, limits: Limits) -> Option<(Instant, Overdue)> {
-        if let Some(blocked) = self.blocked.get() {
-            return Some((blocked + limits.idle, Overdue::Write));
+        if let Some(until) = self.blocked.get().until(limits.taking) {
+            return Some((until, Overdue::Write));
         }
         let since = self.since.get();
         match self.phase.get() {

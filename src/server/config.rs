@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 use super::{http2, proxy_protocol, tls};
+use crate::pace::Pace;
 use crate::setting::{self, Invalid};
 
 /// hyper's read buffer is no smaller, so neither is what it lets through.
@@ -37,6 +38,8 @@ pub struct Config {
     /// For a connection with no request, or one that takes nothing of its answer.
     #[serde(deserialize_with = "setting::duration")]
     pub idle_timeout: Duration,
+    /// What a client has to take of its answer in a second, beyond that.
+    pub min_rate: ByteSize,
     /// A larger head is refused with 431. Also what is read ahead of a body.
     pub max_header_bytes: ByteSize,
     pub max_headers: usize,
@@ -66,6 +69,7 @@ impl Default for Config {
             first_byte_timeout: Duration::from_secs(15),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            min_rate: ByteSize::b(Pace::USUAL.min_rate),
             max_header_bytes: ByteSize::kib(32),
             max_headers: 100,
             max_connections: 20_000,
@@ -111,6 +115,12 @@ impl Config {
             if duration.is_zero() {
                 invalid(key, "is zero: nothing would be served".into());
             }
+        }
+        if self.min_rate.as_u64() == 0 {
+            invalid(
+                "min_rate",
+                "is zero: for nearly no bound, write `1B`".into(),
+            );
         }
         let bytes = self.max_header_bytes;
         if bytes < SMALLEST_HEADER_BYTES || bytes > ByteSize::mib(1) {

@@ -17,11 +17,12 @@ use tower_service::Service;
 
 use super::activity::{Activity, Limits, Overdue};
 use super::http2::{OnThisThread, PREFACE};
-use super::io::WatchedIo;
+use super::io::{Abort, WatchedIo};
 use super::registry::Registered;
 use super::service::Served;
 use super::{BoxError, Config, tunnel, unparsed};
-use crate::telemetry::metric::CONNECTIONS_CLOSED_FLOODING;
+use crate::pace::Pace;
+use crate::telemetry::metric::{CONNECTIONS_CLOSED_FLOODING, CONNECTIONS_CLOSED_SLOW};
 
 /// hyper's own number, for which it needs no allocation.
 const USUAL_MAX_HEADERS: usize = 100;
@@ -54,6 +55,10 @@ impl Protocol {
                 first_byte: config.first_byte_timeout.min(config.idle_timeout),
                 header: config.header_timeout,
                 idle: config.idle_timeout,
+                taking: Pace {
+                    patience: config.idle_timeout,
+                    min_rate: config.min_rate.as_u64(),
+                },
             },
         }
     }
@@ -66,7 +71,7 @@ impl Protocol {
         service: S,
         registered: Registered,
     ) where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
+        T: AsyncRead + AsyncWrite + Abort + Unpin + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
         S::Error: Into<BoxError>,
         B: Body<Data = Bytes> + 'static,
@@ -107,9 +112,11 @@ impl Protocol {
             }
             End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
             End::Overdue(overdue) => {
-                tracing::debug!(?overdue, "a connection was cut");
-                if overdue == Overdue::Head {
-                    io.say(&unparsed::answer(unparsed::TOO_SLOW));
+                cut(overdue);
+                match overdue {
+                    Overdue::Head => io.say(&unparsed::answer(unparsed::TOO_SLOW)),
+                    Overdue::Write => io.abort(),
+                    Overdue::Idle => {}
                 }
             }
             End::Flooded => {}
@@ -141,7 +148,7 @@ impl Protocol {
         {
             End::Ended(Ok(())) => {}
             End::Ended(Err(error)) => tracing::debug!(%error, "a connection broke off"),
-            End::Overdue(overdue) => tracing::debug!(?overdue, "a connection was cut"),
+            End::Overdue(overdue) => cut(overdue),
             End::Flooded => counter!(CONNECTIONS_CLOSED_FLOODING).increment(1),
         }
     }
@@ -196,6 +203,16 @@ enum End {
     Overdue(Overdue),
     /// The client gave up most of what it asked for.
     Flooded,
+}
+
+fn cut(overdue: Overdue) {
+    tracing::debug!(?overdue, "a connection was cut");
+    let what = match overdue {
+        Overdue::Idle => "idle",
+        Overdue::Head => "head",
+        Overdue::Write => "answer",
+    };
+    counter!(CONNECTIONS_CLOSED_SLOW, "what" => what).increment(1);
 }
 
 pin_project_lite::pin_project! {

@@ -4,11 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::activity::Activity;
 use super::http2::PREFACE;
@@ -16,6 +19,20 @@ use super::unparsed;
 
 /// Most heads are smaller: they are read at once.
 const SNIFFED: usize = 1024;
+
+/// A socket whose end can be sudden.
+pub(super) trait Abort {
+    /// When it is closed, what was written and not taken is forgotten. Else the
+    /// kernel would go on offering it to a client that takes nothing.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // When it fails, the kernel gives up by itself, later.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
 
 /// A socket that tells an [`Activity`] when bytes come, and when they do not go.
 ///
@@ -82,6 +99,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WatchedIo<T> {
         (self.stream.into_inner(), self.ahead)
     }
 
+    pub(super) fn abort(&self)
+    where
+        T: Abort,
+    {
+        self.stream.inner().abort();
+    }
+
     /// Says a last word, as far as the socket takes it at once.
     pub(super) fn say(&mut self, word: &[u8]) {
         let cx = &mut Context::from_waker(Waker::noop());
@@ -113,7 +137,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WatchedIo<T> {
     fn note_write(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Pending => self.activity.write_is_blocked(),
-            Poll::Ready(_) => self.activity.bytes_were_written(),
+            Poll::Ready(written) => {
+                let count = written.as_ref().copied().unwrap_or_default();
+                self.activity.bytes_were_written(count);
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ metrics! {
     describe_counter CONNECTIONS_ACCEPTED = "connections_accepted_total", Count, "Connections of clients that were accepted.";
     describe_counter CONNECTIONS_CLOSED_FULL = "connections_closed_full_total", Count, "Connections that were closed at once because `server.max_connections` others were open.";
     describe_counter CONNECTIONS_CLOSED_CROWDED = "connections_closed_crowded_total", Count, "Connections that were closed at once because their address had `server.max_connections_per_address` others open.";
+    describe_counter CONNECTIONS_CLOSED_SLOW = "connections_closed_slow_total", Count, "Connections that were cut because their client was too slow; the label `what` is head, answer, or idle for one that did not end when it was told to.";
     describe_counter ACCEPT_FAILURES = "accept_failures_total", Count, "How often no connection could be accepted, as when there are no file descriptors left.";
     describe_counter PROXY_HEADERS_FAILED = "proxy_headers_failed_total", Count, "Connections of balancers that began with no sound header of the PROXY protocol; the label `reason` is malformed, `timed_out` or `broke_off`.";
     describe_counter CONNECTIONS_CLOSED_FLOODING = "connections_closed_flooding_total", Count, "HTTP/2 connections that were closed because most of their requests were given up as soon as they had begun.";

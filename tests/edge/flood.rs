@@ -9,10 +9,13 @@ use crate::upstream::Upstream;
 
 const FORGED: usize = 5000;
 
+/// All of them get the whole answer.
+const BARELY_BRAKED: &str = "[auth]\nfailures_per_minute = 1000000";
+
 #[test]
 fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
     let upstream = Upstream::start();
-    let edge = Deployment::new(upstream.address, "");
+    let edge = Deployment::new(upstream.address, BARELY_BRAKED);
     let stranger = Deployment::new(upstream.address, "");
     let forged = stranger.key("forged", &[]);
     let genuine = edge.key("genuine", &[]);
@@ -38,6 +41,31 @@ fn a_flood_of_forged_tokens_reads_nothing_and_records_nothing() {
     assert_eq!((reads(&edge), upstream.requests()), (1, 1));
     assert_eq!(running.stop(), Some(0));
     assert_eq!(rows(&edge), 1);
+}
+
+#[test]
+fn whoever_floods_is_told_to_wait_and_a_good_key_from_there_is_not() {
+    let upstream = Upstream::start();
+    let settings = "[auth]\nfailures_per_minute = 5";
+    let (edge, stranger) = (
+        Deployment::new(upstream.address, settings),
+        Deployment::new(upstream.address, ""),
+    );
+    let (forged, genuine) = (stranger.key("forged", &[]), edge.key("genuine", &[]));
+    let _running = edge.serve();
+    let mut connection = Connection::open(edge.traffic).unwrap();
+    let mut ask = |token: &str| connection.get("/", &[("X-API-Key", token)]).unwrap();
+    let answers: Vec<_> = (0..8).map(|_| ask(&forged)).collect();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429, 429]);
+    let braked = answers.last().unwrap();
+    let kind = braked.json()["type"].clone();
+    assert_eq!(kind, "urn:cypheron-edge:problem:too-many-failures");
+    let wait: u64 = braked.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(ask(&genuine).status, 200);
+    let counted = edge.count("cypheron_edge_requests_total", "too-many-failures");
+    assert_eq!(counted, 3);
 }
 
 fn reads(edge: &Deployment) -> u64 {

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use crate::client::{self, Connection};
@@ -164,4 +165,88 @@ fn is_installed(program: &str, package: &str) -> bool {
         std::io::stdout().write_all(skipped.as_bytes()).unwrap();
     }
     found
+}
+
+/// Reads what it is sent for as long as it comes, or answers a `GET` with more
+/// than anybody takes.
+fn patient_upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut begin = [0; 3];
+                if stream.read_exact(&mut begin).is_ok() && &begin == b"GET" {
+                    let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n";
+                    stream.write_all(head.as_bytes())?;
+                    return std::io::copy(&mut std::io::repeat(b'x'), &mut stream);
+                }
+                std::io::copy(&mut stream, &mut std::io::sink())
+            });
+        }
+    });
+    address
+}
+
+const SLOWHTTPTEST: &str = "/usr/bin/slowhttptest";
+
+/// What slowhttptest sends, and how.
+const ATTACKS: [(&str, &[&str]); 3] = [
+    ("heads that never end", &["-H", "-i", "1"]),
+    ("bodies that never end", &["-B", "-i", "1", "-s", "100000"]),
+    (
+        "answers that nobody reads",
+        &["-X", "-w", "10", "-y", "20", "-n", "1", "-z", "512"],
+    ),
+];
+
+#[test]
+fn slowhttptest_holds_no_connection_and_keeps_nobody_else_from_an_answer() {
+    if !is_installed(SLOWHTTPTEST, "slowhttptest") {
+        return;
+    }
+    let upstream = Upstream::start();
+    let settings = format!(
+        "[upstreams.patient]\ntarget = \"http://{}\"\n\
+         [[routes]]\nname = \"patient\"\npath = \"/patient\"\nupstream = \"patient\"\n\
+         public = true\nbody_timeout = \"1s\"",
+        patient_upstream()
+    );
+    let environment = [
+        ("CYPHERON_EDGE__SERVER__FIRST_BYTE_TIMEOUT", "1s"),
+        ("CYPHERON_EDGE__SERVER__HEADER_TIMEOUT", "1s"),
+        ("CYPHERON_EDGE__SERVER__IDLE_TIMEOUT", "1s"),
+        ("CYPHERON_EDGE__SERVER__MIN_RATE", "1MB"),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    let edge = Deployment::in_environment(upstream.address, &settings, environment);
+    let token = edge.key("client", &["--rate-limit", "1000000"]);
+    let _running = edge.serve();
+    for (what, attack) in ATTACKS {
+        let mut attacker = Command::new(SLOWHTTPTEST)
+            .args(["-c", "150", "-r", "150", "-l", "60", "-p", "10"])
+            .args(attack)
+            .args(["-u", &format!("http://{}/patient", edge.traffic)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut answered = 0;
+        while attacker.try_wait().unwrap().is_none() {
+            let answer = client::get(edge.traffic, "/", &[("X-API-Key", &token)]);
+            assert_eq!(answer.status, 200, "{what}");
+            answered += 1;
+            thread::sleep(Duration::from_millis(20));
+        }
+        let mut said = String::new();
+        let mut output = attacker.stdout.take().unwrap();
+        output.read_to_string(&mut said).unwrap();
+        assert!(said.contains("No open connections left"), "{what}: {said}");
+        assert!(answered > 0, "{what}");
+    }
+    for what in ["head", "answer"] {
+        let cut = edge.count("cypheron_edge_connections_closed_slow_total", what);
+        assert!(cut > 0, "{what}");
+    }
 }

@@ -405,3 +405,46 @@ async fn an_inner_error_passes_untouched() {
         assert_eq!(ready.call(with_token(&token)).await.unwrap_err(), "broken");
     }
 }
+
+#[tokio::test]
+async fn tokens_that_are_no_good_are_braked_by_address_and_good_ones_never() {
+    let edge = Edge::new();
+    let (good, new) = (edge.issue(|_| {}), edge.issue(|_| {}));
+    let expired = edge.issue(|key| key.expires_at = Some(Timestamp::EPOCH));
+    let auth = edge.auth();
+    let ask = async |token: &str, from: &str| {
+        let mut request = with_token(token);
+        let from: IpAddr = from.parse().unwrap();
+        request.extensions_mut().insert(ClientAddress(from));
+        ask_through(auth.layer(service_fn(whoami)), request).await
+    };
+    assert_eq!(ask(&good, "192.0.2.1").await.status, StatusCode::OK);
+    for _ in 0..100 {
+        let answer = ask("cyk_live_0", "192.0.2.1").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
+    // Whether there is such a key is not told here either.
+    let mut told = Vec::new();
+    for token in ["cyk_live_0", &mint().0, &expired] {
+        let answer = ask(token, "192.0.2.1").await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{token}");
+        assert_eq!(answer.refusal(), Some(Refusal::TooManyFailures));
+        assert!(answer.refused.unwrap().identity.key().is_none());
+        assert!(answer.body.contains("too-many-failures"));
+        told.push((answer.headers, answer.body));
+    }
+    assert_eq!(told[0].0["retry-after"], "1");
+    assert!(told.iter().all(|answer| *answer == told[0]));
+    // A key that is cached and one that is not yet, from the same address.
+    for token in [&good, &new] {
+        assert_eq!(ask(token, "192.0.2.1").await.status, StatusCode::OK);
+    }
+    // No token is no failure, and nobody else is braked.
+    let missing = ask("", "192.0.2.1").await;
+    assert_eq!(missing.status, StatusCode::UNAUTHORIZED);
+    let elsewhere = ask("cyk_live_0", "192.0.2.2").await;
+    assert_eq!(elsewhere.status, StatusCode::UNAUTHORIZED);
+    edge.clock.advance(Duration::from_secs(2));
+    let later = ask("cyk_live_0", "192.0.2.1").await;
+    assert_eq!(later.status, StatusCode::UNAUTHORIZED);
+}

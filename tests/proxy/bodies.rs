@@ -1,5 +1,7 @@
 //! Bodies: streamed both ways, bounded, with trailers.
 
+use std::time::Duration;
+
 use super::edge::{Edge, to};
 use super::wire::{Upstream, Wire, field};
 
@@ -223,4 +225,68 @@ async fn large_heads_pass_both_ways() {
     let edge = Edge::before(answering.address);
     let answer = edge.ask("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert_eq!(field(&answer, "x-large").unwrap().len(), 50_000);
+}
+
+/// To an upstream that reads all it is sent, and answers nothing.
+async fn edge_of_a_reader(route: &str) -> Edge {
+    let upstream = Upstream::playing(|mut wire: Wire| async move {
+        wire.rest().await;
+    })
+    .await;
+    Edge::with(&format!(
+        "{}[[routes]]\nname = 'all'\nupstream = 'u'\n{route}",
+        to(upstream.address, "")
+    ))
+}
+
+const POST: &str = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n";
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_its_clients_fault() {
+    let edge = edge_of_a_reader("body_timeout = '100ms'").await;
+    let answer = edge.ask(&format!("{POST}abc")).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("body-too-slow"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_cut_though_it_never_stops() {
+    let edge = edge_of_a_reader("body_timeout = '300ms'\nbody_min_rate = '1MB'").await;
+    let mut wire = edge.connect().await;
+    wire.send(POST).await;
+    let trickle = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if wire.try_send(b"x").await.is_err() {
+                break;
+            }
+        }
+    };
+    // An endless trickle would end the test by its own patience.
+    tokio::time::timeout(Duration::from_secs(20), trickle)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_first_may_be_told_the_rest_as_slowly_as_it_comes() {
+    let upstream = Upstream::playing(|mut wire: Wire| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await;
+        wire.until("abc").await;
+        wire.send("3\r\ndef\r\n0\r\n\r\n").await;
+    })
+    .await;
+    let edge = Edge::with(&format!(
+        "{}[[routes]]\nname = 'all'\nupstream = 'u'\nbody_timeout = '100ms'",
+        to(upstream.address, "")
+    ));
+    let mut wire = edge.connect().await;
+    wire.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n")
+        .await;
+    wire.head().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wire.send("abc").await;
+    wire.until("def").await;
 }

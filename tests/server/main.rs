@@ -27,8 +27,11 @@ fn config() -> Config {
     toml::from_str("listen = '127.0.0.1:0'\nworkers = 2\ndrain_timeout = '5s'").unwrap()
 }
 
+/// More than the kernel holds for a client that does not read.
+const LARGE: usize = 32 << 20;
+
 /// Answers `/slow` after 200 ms, everything else at once, with the peer's
-/// address; `/bare` with 400 and nothing more.
+/// address; `/bare` with 400 and nothing more, `/large` with [`LARGE`] bytes.
 fn start(config: &Config) -> (SocketAddr, Running) {
     let server = Server::bind(config).unwrap();
     let address = server.address();
@@ -43,6 +46,8 @@ fn start(config: &Config) -> (SocketAddr, Running) {
                     let bare = request.uri().path() == "/bare";
                     let body = if bare {
                         String::new()
+                    } else if request.uri().path() == "/large" {
+                        "x".repeat(LARGE)
                     } else {
                         peer.to_string()
                     };
@@ -272,6 +277,34 @@ async fn a_client_that_says_nothing_is_closed_before_an_idle_one() {
     assert_eq!(read_to_end(&mut connect(address).await).await, "");
     send(&mut used, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     read_answer(&mut used).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_too_slowly_is_cut_though_it_never_stops() {
+    let config: Config = toml::from_str(
+        "listen = '127.0.0.1:0'\nworkers = 1\nidle_timeout = '1s'\nmin_rate = '8MB'",
+    )
+    .unwrap();
+    let (address, running) = start(&config);
+    let ask = "GET /large HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut quick = connect(address).await;
+    send(&mut quick, ask).await;
+    assert!(read_to_end(&mut quick).await.len() > LARGE);
+    let mut slow = connect(address).await;
+    send(&mut slow, ask).await;
+    let (mut some, mut taken) = (vec![0; 16 << 10], 0);
+    timeout(4 * PATIENCE, async {
+        while let Ok(read @ 1..) = slow.read(&mut some).await {
+            taken += read;
+            sleep(Duration::from_millis(5)).await;
+            if running.connections() == 0 {
+                break;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    assert!(taken < LARGE, "it was left to take all");
 }
 
 #[tokio::test]

@@ -22,6 +22,9 @@ pub struct Config {
     pub environment: Environment,
     /// Where tokens are looked for.
     pub places: Vec<Place>,
+    /// How many requests of one client address (IPv6: one /64) may fail for their
+    /// token in a minute; any when it is zero.
+    pub failures_per_minute: u32,
 }
 
 /// A header field that may hold a token: `X-API-Key`, or `Authorization: Bearer`
@@ -97,6 +100,7 @@ impl Default for Config {
             prefix: "cyk".to_owned(),
             environment: Environment::Live,
             places: vec![Place::AUTHORIZATION, Place::X_API_KEY],
+            failures_per_minute: 100,
         }
     }
 }

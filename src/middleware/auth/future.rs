@@ -10,7 +10,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{ApiKeyAuthLayer, answer, identify};
+use super::{ApiKeyAuthLayer, identify};
 use crate::directory::Entry;
 use crate::problem;
 use crate::refusal::Refusal;
@@ -100,7 +100,7 @@ impl<S, B> Lookup<S, B> {
                 State::Inner { future }
             }
             Err(refused) => {
-                let response = answer(&request, refused);
+                let response = rules.answer(&request, refused);
                 State::Answer { response }
             }
         }

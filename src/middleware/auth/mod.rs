@@ -8,9 +8,12 @@
 //! 5. If it does not, the token's tag is checked: a forged one is refused here,
 //!    before any store is asked. Then the store is read.
 //! 6. The policy is judged: [`evaluate`].
+//! 7. What was refused because its token is no good counts against its address;
+//!    beyond `failures_per_minute` it is told so instead.
 //!
 //! `ApiKeyAuthLayer::check` is all of that but the read; `call` only dispatches.
 
+mod brake;
 mod config;
 mod find;
 mod future;
@@ -24,9 +27,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -41,6 +45,7 @@ use crate::problem;
 use crate::refusal::Refusal;
 use crate::route::Needed;
 use crate::token::{InvalidPrefix, KeyHash, Presented, TokenDigest, TokenFormat, TokenKeys};
+use brake::Brake;
 use find::find;
 
 /// What authenticates: everything that the layers of one process share.
@@ -49,6 +54,7 @@ struct Authority {
     places: Vec<Place>,
     keys: Arc<ArcSwap<TokenKeys>>,
     directory: Directory,
+    brake: Option<Brake>,
     clock: Clock,
 }
 
@@ -77,6 +83,7 @@ impl ApiKeyAuthLayer {
                 .collect(),
             keys,
             directory,
+            brake: Brake::new(config.failures_per_minute),
             clock,
         };
         Ok(Self {
@@ -268,9 +275,26 @@ fn identify<B>(request: &mut Request<B>, identity: Identity) {
     }
 }
 
-fn answer<B, R>(request: &Request<B>, refused: Refused) -> Response<problem::Body<R>> {
-    let context = request.extensions().get::<RequestContext>();
-    refused.into_response(context.map(|context| &context.request_id))
+impl ApiKeyAuthLayer {
+    fn answer<B, R>(&self, request: &Request<B>, refused: Refused) -> Response<problem::Body<R>> {
+        let context = request.extensions().get::<RequestContext>();
+        let request_id = context.map(|context| &context.request_id);
+        let Some(wait) = context.and_then(|context| self.braked(refused.refusal, context)) else {
+            return refused.into_response(request_id);
+        };
+        // Nor does this tell whether there is such a key.
+        let mut response = nobody(Refusal::TooManyFailures).into_response(request_id);
+        let seconds = HeaderValue::from(wait.as_secs().saturating_add(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        response
+    }
+
+    /// How long to wait, when the token is no good and too many from there were not.
+    fn braked(&self, refusal: Refusal, context: &RequestContext) -> Option<Duration> {
+        let brake = self.authority.brake.as_ref()?;
+        let client = context.client.filter(|_| refusal.is_of_a_bad_token())?;
+        brake.fails(client, context.received.tick).err()
+    }
 }
 
 impl<S, B, R> Service<Request<B>> for ApiKeyAuth<S>
@@ -291,7 +315,7 @@ where
                 identify(&mut request, identity);
                 ResponseFuture::inner(self.inner.call(request))
             }
-            Check::Refuse(refused) => ResponseFuture::answer(answer(&request, refused)),
+            Check::Refuse(refused) => ResponseFuture::answer(self.rules.answer(&request, refused)),
             Check::Lookup(hash, digest) => {
                 // The service that was polled ready goes; its clone was not.
                 let clone = self.inner.clone();

@@ -19,6 +19,7 @@ use super::{Config, SECTION, client, failure};
 use crate::clock::Timestamp;
 use crate::server::Secured;
 use crate::server::connection::Spoken;
+use crate::server::io::Abort;
 use crate::setting::Invalid;
 use crate::telemetry::metric::{
     TLS_CERTIFICATE_EXPIRY_SECONDS, TLS_HANDSHAKES, TLS_HANDSHAKES_FAILED,
@@ -125,6 +126,12 @@ fn tell_expiries(config: &Config, expiries: &[Timestamp]) {
         #[expect(clippy::cast_precision_loss, reason = "seconds are exact")]
         let seconds = (expiry.as_micros() / 1_000_000) as f64;
         gauge!(TLS_CERTIFICATE_EXPIRY_SECONDS, "certificate" => file).set(seconds);
+    }
+}
+
+impl Abort for TlsStream<TcpStream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
     }
 }
 
