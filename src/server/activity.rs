@@ -37,6 +37,8 @@ pub(super) struct Activity {
     settled: Cell<bool>,
     /// Requests that are not yet answered to the end.
     open: Cell<usize>,
+    /// Of those, answers that had more and were not asked for it since.
+    unasked: Cell<usize>,
     /// Requests so far, and those that the client gave up before an answer.
     begun: Cell<usize>,
     abandoned: Cell<usize>,
@@ -47,17 +49,38 @@ pub(super) struct Activity {
 pub(super) struct InFlight {
     activity: Rc<Activity>,
     answered: bool,
+    unasked: bool,
 }
 
 impl InFlight {
     pub(super) fn answered(mut self) -> Self {
         self.answered = true;
+        self.gave();
         self
+    }
+
+    /// More of the answer is asked for.
+    pub(super) fn is_asked(&mut self) {
+        if std::mem::take(&mut self.unasked) {
+            let unasked = &self.activity.unasked;
+            unasked.set(unasked.get() - 1);
+        }
+    }
+
+    /// What was asked for is there.
+    pub(super) fn gave(&mut self) {
+        // Of HTTP/1, the socket says whether anybody listens.
+        if self.activity.multiplexed && !std::mem::replace(&mut self.unasked, true) {
+            let unasked = &self.activity.unasked;
+            unasked.set(unasked.get() + 1);
+            self.activity.may_stall();
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.is_asked();
         self.activity.request_ended(self.answered);
     }
 }
@@ -92,6 +115,7 @@ impl Activity {
             blocked: Cell::default(),
             settled: Cell::new(true),
             open: Cell::new(0),
+            unasked: Cell::new(0),
             begun: Cell::new(0),
             abandoned: Cell::new(0),
         })
@@ -128,6 +152,7 @@ impl Activity {
         InFlight {
             activity: Rc::clone(self),
             answered: false,
+            unasked: false,
         }
     }
 
@@ -138,6 +163,19 @@ impl Activity {
         }
         if self.open.get() == 0 {
             self.enter(Phase::Idle);
+        } else {
+            self.may_stall();
+        }
+    }
+
+    /// Whether all answers wait for their client, which has windows to open.
+    const fn is_stalled(&self) -> bool {
+        self.unasked.get() == self.open.get()
+    }
+
+    fn may_stall(&self) {
+        if self.is_stalled() {
+            self.since.set(Instant::now());
         }
     }
 
@@ -180,6 +218,7 @@ impl Activity {
             Phase::Fresh => Some((since + limits.first_byte, Overdue::Idle)),
             Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
             Phase::Head => Some((since + limits.header, Overdue::Head)),
+            Phase::Busy if self.is_stalled() => Some((since + limits.idle, Overdue::Write)),
             Phase::Busy => None,
         }
     }

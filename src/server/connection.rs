@@ -32,6 +32,7 @@ const USUAL_MAX_HEADERS: usize = 100;
 pub(super) struct Protocol {
     http1: http1::Builder,
     http2: Option<http2::Builder<OnThisThread>>,
+    max_headers: usize,
     limits: Limits,
 }
 
@@ -51,6 +52,7 @@ impl Protocol {
         Self {
             http1,
             http2: config.http2.builder(header_bytes),
+            max_headers: config.max_headers,
             limits: Limits {
                 first_byte: config.first_byte_timeout.min(config.idle_timeout),
                 header: config.header_timeout,
@@ -83,7 +85,7 @@ impl Protocol {
             // Not part of every HTTP/1 connection's size.
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
-        let served = Served::new(service.clone(), Rc::clone(&activity));
+        let served = Served::new(service.clone(), Rc::clone(&activity), self.max_headers);
         let switched = served.slot();
         let mut connection = self.http1.serve_connection(io, served);
         let close = http1::Connection::graceful_shutdown;
@@ -139,7 +141,7 @@ impl Protocol {
         let Some(http2) = &self.http2 else {
             return io.say(&unparsed::answer(unparsed::NOT_HTTP));
         };
-        let served = Served::new(service, Rc::clone(activity));
+        let served = Served::new(service, Rc::clone(activity), self.max_headers);
         let mut connection = pin!(http2.serve_connection(io, served));
         let close = http2::Connection::graceful_shutdown;
         match self

@@ -40,10 +40,16 @@ impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().inner.as_pin_mut() {
+        let this = self.project();
+        this.in_flight.is_asked();
+        let polled = match this.inner.as_pin_mut() {
             Some(inner) => inner.poll_frame(cx),
             None => Poll::Ready(None),
+        };
+        if polled.is_ready() {
+            this.in_flight.gave();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

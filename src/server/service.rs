@@ -22,6 +22,7 @@ use crate::context::tunnel::Tunnel;
 pub(super) struct Served<S, B> {
     service: Rc<RefCell<S>>,
     activity: Rc<Activity>,
+    max_headers: usize,
     switched: Slot<B>,
 }
 
@@ -29,10 +30,12 @@ pub(super) struct Served<S, B> {
 pub(super) type Slot<B> = Rc<Cell<Option<Box<Switched<B>>>>>;
 
 impl<S, B> Served<S, B> {
-    pub(super) fn new(service: S, activity: Rc<Activity>) -> Self {
+    /// `max_headers` is for HTTP/2: of HTTP/1, the parser counts them.
+    pub(super) fn new(service: S, activity: Rc<Activity>, max_headers: usize) -> Self {
         Self {
             service: Rc::new(RefCell::new(service)),
             activity,
+            max_headers,
             switched: Slot::default(),
         }
     }
@@ -51,17 +54,17 @@ where
     type Future = Answer<S, B>;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer<S, B> {
-        let service = if request.version() == Version::HTTP_2 {
-            crumbs::join(request.headers_mut());
-            Rc::new(RefCell::new(self.service.borrow().clone()))
+        let state = if request.version() != Version::HTTP_2 {
+            State::waiting(Rc::clone(&self.service), request)
+        } else if request.headers().len() > self.max_headers {
+            State::TooManyHeaders
         } else {
-            Rc::clone(&self.service)
+            crumbs::join(request.headers_mut());
+            let service = self.service.borrow().clone();
+            State::waiting(Rc::new(RefCell::new(service)), request)
         };
         Answer {
-            state: State::Waiting {
-                service,
-                request: Some(request),
-            },
+            state,
             in_flight: Some(self.activity.request_begins()),
             switched: Rc::clone(&self.switched),
         }
@@ -86,6 +89,16 @@ pin_project! {
     enum State<S, F> {
         Waiting { service: Rc<RefCell<S>>, request: Option<Request<Incoming>> },
         Called { #[pin] future: F },
+        TooManyHeaders,
+    }
+}
+
+impl<S, F> State<S, F> {
+    const fn waiting(service: Rc<RefCell<S>>, request: Request<Incoming>) -> Self {
+        Self::Waiting {
+            service,
+            request: Some(request),
+        }
     }
 }
 
@@ -106,6 +119,14 @@ where
                         return Poll::Pending;
                     };
                     service.call(request)
+                }
+                StateProjected::TooManyHeaders => {
+                    let Some(in_flight) = this.in_flight.take() else {
+                        return Poll::Pending;
+                    };
+                    let mut refusal = Response::new(WatchedBody::none(in_flight.answered()));
+                    *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+                    return Poll::Ready(Ok(refusal));
                 }
                 StateProjected::Called { future } => {
                     let mut response = ready!(future.poll(cx))?;

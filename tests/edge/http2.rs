@@ -1,9 +1,10 @@
 //! Other people's clients of HTTP/2, through the edge.
 
+use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use crate::process::Deployment;
+use crate::process::{Deployment, Edge, eventually};
 use crate::script::Script;
 use crate::upstream::Upstream;
 
@@ -19,6 +20,43 @@ fn another_library_keeps_its_windows_and_is_kept_to_them() {
     for said in ["flow control", "upload", "ping and settings", "refused"] {
         peers.says(said);
     }
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+}
+
+/// A fraction of what clients ask for that take nothing.
+const BOUNDED: u64 = 100 << 20;
+
+/// The memory that it has, in bytes.
+fn resident(edge: &Edge) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", edge.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn who_takes_nothing_costs_little_and_is_cut_when_it_was_idle_for_long() {
+    let Some(mut peers) = Script::start("http2_hostile.py", "h2") else {
+        return;
+    };
+    let idle = "CYPHERON_EDGE__SERVER__IDLE_TIMEOUT";
+    let edge = Deployment::in_environment(peers.address, "", [(idle, "1s".to_owned())]);
+    let token = edge.key("taker", &[]);
+    let running = edge.serve();
+    let before = resident(&running);
+    peers.go_through(edge.traffic, &[&token]);
+    peers.says("fields 431 431 200");
+    for flood in ["pings", "settings"] {
+        peers.says(&format!("{flood} held up"));
+        peers.says("others 200");
+    }
+    peers.says("stalled");
+    let grown = resident(&running).saturating_sub(before);
+    assert!(grown < BOUNDED, "{grown} bytes more");
+    peers.says("closed");
+    eventually("nobody is left", || {
+        edge.count("cypheron_edge_connections", "") == 0
+    });
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
 }
 

@@ -23,7 +23,7 @@ use self::origin::{Origin, Seen, echo};
 use self::page::Verdict;
 use self::servers::{Kind, Server};
 use self::strict::Request;
-use crate::process::{Deployment, Edge};
+use crate::process::{Deployment, Edge, eventually};
 
 const REQUESTS: &str = include_str!("requests.txt");
 const HTTP2: &str = include_str!("http2.txt");
@@ -157,23 +157,30 @@ impl Chain {
 
     /// Every decision on a known key is one event, and there is no other.
     fn journalled_once(mut self) -> Result<(), String> {
+        let decided = self.decided.values().sum::<u32>();
+        // At its end an edge has only so much time to store them.
+        eventually("what was decided is stored", || {
+            events(&self.deployment).values().sum::<u32>() >= decided
+        });
         assert_eq!(self.edge.take().unwrap().stop(), Some(0));
-        let database = self.deployment.data().join("usage.db");
-        let database = rusqlite::Connection::open(database).unwrap();
-        let mut rows = database
-            .prepare("SELECT status, count(*) FROM usage_events GROUP BY status")
-            .unwrap();
-        let events: BTreeMap<u16, u32> = rows
-            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
+        let events = events(&self.deployment);
         if events != self.decided {
             let decided = self.decided;
             return Err(format!("events {events:?}, decisions {decided:?}"));
         }
         Ok(())
     }
+}
+
+/// How many there are of each status.
+fn events(deployment: &Deployment) -> BTreeMap<u16, u32> {
+    let database = deployment.data().join("usage.db");
+    let database = rusqlite::Connection::open(database).unwrap();
+    let mut rows = database
+        .prepare("SELECT status, count(*) FROM usage_events GROUP BY status")
+        .unwrap();
+    let events = rows.query_map((), |row| Ok((row.get(0)?, row.get(1)?)));
+    events.unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 /// What a request must be at the origin.
