@@ -48,6 +48,12 @@ class Upstream(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # All of them are asked for at once.
+    request_queue_size = STREAMS
+
+
 class Client:
     def __init__(self, edge, token):
         host, port = edge.rsplit(":", 1)
@@ -146,8 +152,7 @@ def stall(edge, token):
 
 
 def main():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Upstream)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     say(server.server_address[1])
     edge, token = sys.stdin.readline().split()
