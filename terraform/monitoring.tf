@@ -87,6 +87,12 @@ locals {
       query    = "sum(increase(cypheron_edge_connections_closed_full_total{${local.job}}[5m])) > 0"
       says     = "Connections are closed because server.max_connections are open: too few edges, or somebody holds them open."
     }
+    certificate-expiring = {
+      severity = "ticket"
+      after    = "3600s"
+      query    = "min by (instance, certificate) (cypheron_edge_tls_certificate_expiry_timestamp_seconds{${local.job}}) - time() < 14 * 86400"
+      says     = "A certificate that an edge shows its clients expires within two weeks: what renews it does not, or the edge does not take the new files."
+    }
     limiter-crowded = {
       severity = "ticket"
       after    = "0s"

@@ -347,7 +347,7 @@ run "jobs_are_the_same_image_each_under_its_own_account" {
 run "somebody_is_told" {
   assert {
     condition = length(setsubtract([
-      "change-feed-down", "edges-missing", "journal-backlog", "record-tampered", "refusal-spike",
+      "certificate-expiring", "change-feed-down", "edges-missing", "journal-backlog", "record-tampered", "refusal-spike",
       "refusing-for-our-own-faults", "slow", "usage-lost", "upstream-failing",
     ], keys(google_monitoring_alert_policy.edge))) == 0
     error_message = "One of the edge's signals has no alert."

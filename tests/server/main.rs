@@ -5,7 +5,16 @@
 mod balancers;
 mod http2;
 #[cfg(feature = "tls")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is told by the environment what is there"
+)]
+#[path = "../python/interpreter.rs"]
+mod python;
+#[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_strangers;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cypheron_edge::clock::{Clock, Timestamp};
@@ -14,7 +14,8 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -35,15 +36,16 @@ use super::{PATIENCE, read_to_end, send};
 const ASK: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 /// An authority, and what it issued, in files.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     directory: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         params
             .distinguished_name
             .push(DnType::CommonName, "Test CA");
@@ -57,7 +59,7 @@ impl Authority {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -66,10 +68,16 @@ impl Authority {
         self.issue_with(file, names, &KeyPair::generate().unwrap())
     }
 
-    fn issue_with(&self, file: &str, names: &[&str], key: &KeyPair) -> String {
+    pub(super) fn issue_with(&self, file: &str, names: &[&str], key: &KeyPair) -> String {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, file);
+        // As public authorities issue them: clients that are strict look at it.
+        let now =
+            Duration::from_secs(Clock::system().wall().as_micros().unsigned_abs() / 1_000_000);
+        params.not_before = (UNIX_EPOCH + now - Duration::from_hours(1)).into();
+        params.not_after = (UNIX_EPOCH + now + Duration::from_hours(90 * 24)).into();
+        params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(key, &self.issuer).unwrap();
         let (chain, secret) = (format!("{file}.pem"), format!("{file}.key"));
         fs::write(self.file(&chain), certificate.pem()).unwrap();
@@ -114,7 +122,7 @@ fn files(chain: &Path, key: &Path) -> String {
     format!("{{ chain = '{chain}', key = '{key}' }}")
 }
 
-fn config(certificates: &[&str], more: &str) -> Config {
+pub(super) fn config(certificates: &[&str], more: &str) -> Config {
     let certificates = certificates.join(", ");
     toml::from_str(&format!(
         "listen = '127.0.0.1:0'\nworkers = 2\n[tls]\ncertificates = [{certificates}]\n{more}\n"
@@ -122,15 +130,15 @@ fn config(certificates: &[&str], more: &str) -> Config {
     .unwrap()
 }
 
-struct Served {
-    address: SocketAddr,
+pub(super) struct Served {
+    pub(super) address: SocketAddr,
     plain: SocketAddr,
     tls: tls::Tls,
     _running: Running,
 }
 
 /// Answers with whom the client's certificate names.
-fn serve(config: &Config) -> Served {
+pub(super) fn serve(config: &Config) -> Served {
     let server = Server::bind(config).unwrap();
     let (address, plain) = (server.tls_address().unwrap(), server.address());
     let tls = server.tls().unwrap().clone();
