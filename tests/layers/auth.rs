@@ -411,7 +411,7 @@ async fn tokens_that_are_no_good_are_braked_by_address_and_good_ones_never() {
     let edge = Edge::new();
     let (good, new) = (edge.issue(|_| {}), edge.issue(|_| {}));
     let expired = edge.issue(|key| key.expires_at = Some(Timestamp::EPOCH));
-    let auth = edge.auth();
+    let auth = edge.auth_braked_at(100);
     let ask = async |token: &str, from: &str| {
         let mut request = with_token(token);
         let from: IpAddr = from.parse().unwrap();

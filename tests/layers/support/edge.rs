@@ -64,9 +64,17 @@ impl Edge {
         self.opener.reloads.load(Ordering::SeqCst)
     }
 
+    /// Nobody is braked: time stands still, and nothing that failed is forgotten.
     pub(crate) fn auth(&self) -> ApiKeyAuthLayer {
+        self.auth_braked_at(u32::MAX)
+    }
+
+    pub(crate) fn auth_braked_at(&self, failures_per_minute: u32) -> ApiKeyAuthLayer {
         ApiKeyAuthLayer::new(
-            &Config::default(),
+            &Config {
+                failures_per_minute,
+                ..Config::default()
+            },
             Arc::clone(&self.keys),
             self.directory.clone(),
             self.clock.clone(),
