@@ -87,6 +87,8 @@
 #[cfg(any(feature = "edge", feature = "postgres", feature = "firestore"))]
 mod cause;
 pub mod clock;
+#[cfg(feature = "edge")]
+pub mod inherited;
 pub mod pace;
 pub mod problem;
 pub mod secret;

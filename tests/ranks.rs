@@ -18,6 +18,7 @@ const RANKS: &[&[&str]] = &[
     &[
         "cause",
         "clock",
+        "inherited",
         "pace",
         "problem",
         "secret",

@@ -28,6 +28,7 @@ use crate::crypto::keyring::Passwords;
 use crate::decision::{self, Listeners};
 use crate::directory::{Directory, Loaded, SealedRecords};
 use crate::id_token::IdTokens;
+use crate::inherited::{self, Inherited};
 use crate::key::token_keys;
 use crate::limiter::Limiter;
 use crate::middleware::{ApiKeyAuthLayer, auth};
@@ -77,25 +78,42 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
+    /// On the sockets that another process gave, where it did.
+    pub(super) fn of(config: &Config, mut inherited: Inherited) -> Result<Self, ServeError> {
+        let mut sockets = Self::without_decisions(&config.server, &config.health, &mut inherited)?;
+        let secret = config.decision_secret.as_ref();
+        sockets.decisions = Listeners::bind(&config.decisions, secret, &mut inherited)?;
+        // Clients would wait in them for ever.
+        let names: Vec<_> = inherited.names().collect();
+        if !names.is_empty() {
+            return Err(ServeError::Unserved(names.join("`, `")));
+        }
+        Ok(sockets)
+    }
+
     pub(super) fn bind(server: &server::Config, health: &HealthConfig) -> Result<Self, ServeError> {
+        Self::without_decisions(server, health, &mut Inherited::default())
+    }
+
+    fn without_decisions(
+        server: &server::Config,
+        health: &HealthConfig,
+        inherited: &mut Inherited,
+    ) -> Result<Self, ServeError> {
         let address = health.listen;
-        let probes = std::net::TcpListener::bind(address)
+        let probes = inherited
+            .one_internet(inherited::HEALTH)
+            .and_then(|given| given.map_or_else(|| std::net::TcpListener::bind(address), Ok))
             .and_then(|listener| {
                 listener.set_nonblocking(true)?;
                 TcpListener::from_std(listener)
             })
             .map_err(|source| ServeError::Health { address, source })?;
         Ok(Self {
-            server: Server::bind(server)?,
+            server: Server::inherit(server, inherited)?,
             probes,
             decisions: Listeners::default(),
         })
-    }
-
-    /// Where other proxies ask, too.
-    pub(super) fn and_decisions(mut self, config: &Config) -> Result<Self, ServeError> {
-        self.decisions = Listeners::bind(&config.decisions, config.decision_secret.as_ref())?;
-        Ok(self)
     }
 
     /// Where the traffic comes in.

@@ -37,6 +37,11 @@ pub enum ServeError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(
+        "LISTEN_FDNAMES: nothing is served on `{0}`: use traffic, tls (beside traffic), health, or \
+         decisions.NAME of a configured one (in a socket unit: FileDescriptorName)"
+    )]
+    Unserved(String),
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
     #[error(transparent)]
@@ -64,6 +69,7 @@ impl ServeError {
             | Self::Prefix(_)
             | Self::Listen(_)
             | Self::Decision(_)
+            | Self::Unserved(_)
             | Self::Health { .. }
             | Self::Journal(journal::OpenError::TooSmall { .. }) => true,
             Self::Open(error) => error.is_configuration(),

@@ -6,14 +6,17 @@ use super::edge::{Edge, Sockets};
 use super::error::ServeError;
 use crate::clock::Clock;
 use crate::config::{Config, Problems};
+use crate::inherited::Inherited;
 use crate::telemetry;
 use crate::usage::journal::DataDir;
 
-/// Serves until SIGTERM or SIGINT. At SIGHUP, `reload` gives the configuration
+/// Serves until SIGTERM or SIGINT, on the sockets that were `inherited` where
+/// they were. At SIGHUP, `reload` gives the configuration
 /// anew; one that is refused is logged, and the old one stays.
 pub fn serve(
     config: &Config,
     take_over: bool,
+    inherited: Inherited,
     reload: impl Fn() -> Result<Config, Problems>,
 ) -> Result<(), ServeError> {
     telemetry::install_logging(&config.log)?;
@@ -21,7 +24,7 @@ pub fn serve(
     super::background()?.block_on(async {
         let mut signals = Signals::listen()?;
         let data = DataDir::claim(&config.data.dir, take_over)?;
-        let sockets = Sockets::bind(&config.server, &config.health)?.and_decisions(config)?;
+        let sockets = Sockets::of(config, inherited)?;
         let edge = tokio::select! {
             edge = Edge::start(config, Clock::system(), metrics, data, sockets) => edge?,
             // It may wait for long.

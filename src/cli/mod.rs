@@ -28,7 +28,7 @@ use failure::Failure;
 
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Config, Process, Purpose};
+use crate::config::{self, Config, Process, Purpose};
 use crate::telemetry;
 
 /// Runs one command.
@@ -95,7 +95,7 @@ fn dispatch(arguments: &Arguments, streams: &mut Streams<'_>) -> Result<(), Fail
 
 fn serve(file: Option<&Path>, take_over: bool) -> Result<(), Failure> {
     let load = || Config::load(file, &Process, Purpose::Serve);
-    Ok(app::serve(&load()?, take_over, load)?)
+    Ok(app::serve(&load()?, take_over, config::inherited()?, load)?)
 }
 
 /// Runs a command on the stores, with its log on the standard error.

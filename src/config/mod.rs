@@ -9,6 +9,7 @@ mod checks;
 mod effective;
 mod environment;
 mod firestore;
+mod inherited;
 mod layers;
 mod postgres;
 mod probe;
@@ -18,6 +19,7 @@ mod section;
 
 pub use effective::Effective;
 pub use environment::{Environment, Process};
+pub use inherited::inherited;
 pub use probe::health_address;
 pub use schema::REFERENCE;
 

@@ -12,6 +12,7 @@ use std::process;
 use super::caller::Caller;
 use super::config::Place;
 use super::{DecisionConfig, Dialect};
+use crate::inherited::{self, Inherited};
 use crate::secret::Secret;
 
 /// A place cannot be listened at.
@@ -38,14 +39,17 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) enum Bound {
     Address(TcpListener),
-    Socket(UnixListener, SocketFile),
+    /// Without its file where that is another process's to remove.
+    Socket(UnixListener, Option<SocketFile>),
 }
 
 impl Listeners {
-    /// Of `configs`, which are sound. `secret` is there where one needs it.
+    /// Of `configs`, which are sound: on the sockets that were `inherited`, where
+    /// they were. `secret` is there where one needs it.
     pub fn bind(
         configs: &BTreeMap<String, DecisionConfig>,
         secret: Option<&Secret<String>>,
+        inherited: &mut Inherited,
     ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(configs.len());
         for (name, config) in configs {
@@ -69,7 +73,7 @@ impl Listeners {
                 name: name.clone(),
                 dialect,
                 caller,
-                bound: Bound::to(&place).map_err(failed)?,
+                bound: Bound::to(&place, inherited, name).map_err(failed)?,
             });
         }
         Ok(Self(listeners))
@@ -81,16 +85,23 @@ impl Listeners {
 }
 
 impl Bound {
-    fn to(place: &Place) -> io::Result<Self> {
+    fn to(place: &Place, inherited: &mut Inherited, name: &str) -> io::Result<Self> {
+        let given = inherited::decision(name);
         match place {
             Place::Address(address) => {
+                if let Some(listener) = inherited.one_internet(&given)? {
+                    return Ok(Self::Address(listener));
+                }
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
                 Ok(Self::Address(listener))
             }
             Place::Socket { path, mode } => {
+                if let Some(listener) = inherited.file(&given)? {
+                    return Ok(Self::Socket(listener, None));
+                }
                 let (listener, file) = SocketFile::bind(path, *mode)?;
-                Ok(Self::Socket(listener, file))
+                Ok(Self::Socket(listener, Some(file)))
             }
         }
     }

@@ -101,7 +101,7 @@ impl Listeners {
             .0
             .into_iter()
             .filter_map(|listener| match listener.bound {
-                Bound::Socket(_, file) => Some(file),
+                Bound::Socket(_, file) => file,
                 Bound::Address(_) => None,
             });
         Ok(Running {

@@ -54,6 +54,10 @@ pub struct Config {
     /// How long what is in flight may take after that.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_timeout: Duration,
+    /// How long of that a connection without a request is kept, in case one is on
+    /// its way: that one is answered, and is the last.
+    #[serde(deserialize_with = "setting::duration")]
+    pub drain_idle: Duration,
     pub proxy_protocol: proxy_protocol::Config,
     pub http2: http2::Config,
     pub tls: tls::Config,
@@ -76,6 +80,7 @@ impl Default for Config {
             max_connections_per_address: 2000,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(7),
+            drain_idle: Duration::from_secs(1),
             proxy_protocol: proxy_protocol::Config::default(),
             http2: http2::Config::default(),
             tls: tls::Config::default(),

@@ -85,12 +85,20 @@ impl Protocol {
             // Not part of every HTTP/1 connection's size.
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
-        let served = Served::new(service.clone(), Rc::clone(&activity), self.max_headers);
+        let leaving = Some(Rc::clone(registered.registry()));
+        let served = Served::new(
+            service.clone(),
+            Rc::clone(&activity),
+            self.max_headers,
+            leaving,
+        );
         let switched = served.slot();
         let mut connection = self.http1.serve_connection(io, served);
         let close = http1::Connection::graceful_shutdown;
         let driven = Pin::new(&mut connection);
-        let end = self.drive(driven, close, &activity, &registered).await;
+        let end = self
+            .drive(driven, close, &activity, &registered, true)
+            .await;
         let http1::Parts {
             mut io, read_buf, ..
         } = connection.into_parts();
@@ -141,11 +149,11 @@ impl Protocol {
         let Some(http2) = &self.http2 else {
             return io.say(&unparsed::answer(unparsed::NOT_HTTP));
         };
-        let served = Served::new(service, Rc::clone(activity), self.max_headers);
+        let served = Served::new(service, Rc::clone(activity), self.max_headers, None);
         let mut connection = pin!(http2.serve_connection(io, served));
         let close = http2::Connection::graceful_shutdown;
         match self
-            .drive(connection.as_mut(), close, activity, registered)
+            .drive(connection.as_mut(), close, activity, registered, false)
             .await
         {
             End::Ended(Ok(())) => {}
@@ -156,18 +164,20 @@ impl Protocol {
     }
 
     /// Drives a connection to its end; tells it to `close` when the worker
-    /// drains, or it was idle for too long.
+    /// drains, or it was idle for too long. Where there are `last_answers`, those
+    /// have told the client before.
     async fn drive<C: Future<Output = hyper::Result<()>>>(
         &self,
         mut connection: Pin<&mut C>,
         close: fn(Pin<&mut C>),
         activity: &Activity,
         registered: &Registered,
+        last_answers: bool,
     ) -> End {
         let mut timer = pin!(Timer::new(Instant::now() + self.limits.idle));
         let mut closing = false;
         poll_fn(|cx| {
-            if !closing && registered.poll_draining(cx) {
+            if !closing && registered.poll_closing(cx, last_answers) {
                 closing = true;
                 close(connection.as_mut());
             }

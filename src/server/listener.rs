@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
+use crate::inherited::Inherited;
+
 /// Connections that wait to be accepted, per worker.
 const BACKLOG: i32 = 1024;
 
@@ -44,15 +46,44 @@ impl BindError {
     }
 }
 
-/// Sockets that have a port, and refuse connections until they listen.
+/// Sockets that have a port. Our own refuse connections until they listen.
 #[derive(Debug)]
 pub(super) struct Bound {
     setting: &'static str,
     address: SocketAddr,
     sockets: Vec<Socket>,
+    /// Whether they listened before they came to us.
+    inherited: bool,
 }
 
 impl Bound {
+    /// Those that were inherited under `name`, or else `count` on `address`.
+    pub(super) fn inherited_or_to(
+        inherited: &mut Inherited,
+        name: &str,
+        address: SocketAddr,
+        count: usize,
+        setting: &'static str,
+    ) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            setting,
+            address,
+            source,
+        };
+        let sockets = inherited.internet(name).map_err(failed)?;
+        let Some(first) = sockets.first() else {
+            return Self::to(address, count, setting);
+        };
+        let address = local(first).map_err(failed)?;
+        sockets.iter().try_for_each(prepare).map_err(failed)?;
+        Ok(Self {
+            setting,
+            address,
+            sockets,
+            inherited: true,
+        })
+    }
+
     /// `count` sockets on `address`, which `setting` names; at least one.
     pub(super) fn to(
         address: SocketAddr,
@@ -73,6 +104,7 @@ impl Bound {
             setting,
             address,
             sockets: sockets.collect::<Result<_, _>>()?,
+            inherited: false,
         })
     }
 
@@ -81,27 +113,38 @@ impl Bound {
         self.address
     }
 
-    pub(super) const fn count(&self) -> usize {
-        self.sockets.len()
+    /// Copies, for whoever serves next.
+    pub(super) fn copies(&self) -> io::Result<Vec<Socket>> {
+        self.sockets.iter().map(Socket::try_clone).collect()
     }
 
-    pub(super) fn listen(self) -> Result<Vec<TcpListener>, BindError> {
+    /// Listens, with one socket or more for each of `workers`.
+    pub(super) fn listen(self, workers: usize) -> Result<Vec<Vec<TcpListener>>, BindError> {
         let (setting, address) = (self.setting, self.address);
         let failed = |source| BindError {
             setting,
             address,
             source,
         };
-        // Somebody may have begun to listen meanwhile.
-        unshared(address).map_err(failed)?;
-        let sockets = self.sockets.into_iter();
-        sockets
-            .map(|socket| {
-                socket.listen(BACKLOG).map_err(failed)?;
-                Ok(socket.into())
-            })
-            .collect()
+        if !self.inherited {
+            // Somebody may have begun to listen meanwhile.
+            unshared(address).map_err(failed)?;
+            let listened = self.sockets.iter().try_for_each(|own| own.listen(BACKLOG));
+            listened.map_err(failed)?;
+        }
+        spread(&self.sockets, workers).map_err(failed)
     }
+}
+
+/// Every worker accepts on a socket at least, and every socket is accepted on:
+/// the kernel gives each its share of the connections.
+fn spread(sockets: &[Socket], workers: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut of_workers: Vec<_> = (0..workers).map(|_| Vec::new()).collect();
+    for turn in 0..workers.max(sockets.len()) {
+        let socket = sockets[turn % sockets.len()].try_clone()?;
+        of_workers[turn % workers].push(socket.into());
+    }
+    Ok(of_workers)
 }
 
 /// Whether nobody listens on `address`: a socket that shares its port would also
@@ -113,10 +156,14 @@ fn unshared(address: SocketAddr) -> io::Result<()> {
 
 fn prepared(address: SocketAddr) -> io::Result<Socket> {
     let socket = bound(address, true)?;
+    prepare(&socket)?;
+    Ok(socket)
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
     // What a listening socket is set to, its connections inherit.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-    Ok(socket)
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 fn local(socket: &Socket) -> io::Result<SocketAddr> {
@@ -145,11 +192,12 @@ mod tests {
             let address: SocketAddr = address.parse().unwrap();
             let bound = Bound::to(address, 3, "server.listen").unwrap();
             let address = bound.address();
-            let listeners = bound.listen().unwrap();
-            assert_eq!(listeners.len(), 3);
+            let listeners = bound.listen(3).unwrap();
+            assert!(listeners.iter().all(|of_worker| of_worker.len() == 1));
             assert!(
                 listeners
                     .iter()
+                    .flatten()
                     .all(|listener| listener.local_addr().unwrap() == address)
             );
             let error = Bound::to(address, 1, "server.listen").unwrap_err();
@@ -166,9 +214,47 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         let first = Bound::to(bound.address(), 1, "server.listen")
             .unwrap()
-            .listen()
+            .listen(1)
             .unwrap();
-        assert!(bound.listen().unwrap_err().is_taken());
+        assert!(bound.listen(2).unwrap_err().is_taken());
         drop(first);
+    }
+
+    #[test]
+    fn no_inherited_socket_is_left_alone_and_no_worker_without_one() {
+        for (sockets, workers, each) in [
+            (1, 1, &[1][..]),
+            (1, 3, &[1, 1, 1]),
+            (3, 1, &[3]),
+            (3, 2, &[2, 1]),
+            (2, 3, &[1, 1, 1]),
+        ] {
+            let own: Vec<TcpListener> = (0..sockets)
+                .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+                .collect();
+            let mut inherited = Inherited::default();
+            for listener in &own {
+                inherited.add("traffic", listener.try_clone().unwrap().into());
+            }
+            let elsewhere = "127.0.0.1:1".parse().unwrap();
+            let bound = Bound::inherited_or_to(
+                &mut inherited,
+                "traffic",
+                elsewhere,
+                workers,
+                "server.listen",
+            )
+            .unwrap();
+            assert_eq!(bound.address(), own[0].local_addr().unwrap());
+            let spread = bound.listen(workers).unwrap();
+            let counts: Vec<_> = spread.iter().map(Vec::len).collect();
+            assert_eq!(counts, each, "{sockets} sockets, {workers} workers");
+            let ports = |listeners: &mut dyn Iterator<Item = &TcpListener>| {
+                listeners
+                    .map(|listener| listener.local_addr().unwrap().port())
+                    .collect::<std::collections::BTreeSet<_>>()
+            };
+            assert_eq!(ports(&mut spread.iter().flatten()), ports(&mut own.iter()));
+        }
     }
 }

@@ -5,11 +5,15 @@
 //! spreads new connections by hash; a worker that got far more than its share
 //! hands new ones on.
 //!
+//! Sockets that another process opened are served in place of our own, however
+//! many: each worker then has one at least.
+//!
 //! One address is served in plain, with TLS, or two, one each way.
 //!
 //! What is served is any service: the server knows nothing of keys or routes.
 //! Stopping goes in three steps: accepting goes on for `drain_delay`, then
-//! listeners and idle connections are closed, then what is in flight has
+//! listeners are closed and every answer is its connection's last, idle
+//! connections are closed after `drain_idle`, and what is in flight has
 //! `drain_timeout` to end.
 
 mod activity;
@@ -44,6 +48,7 @@ use std::{fmt, io as std_io};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use socket2::Socket;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
@@ -53,6 +58,7 @@ use self::load::Loads;
 use self::tls::Tls;
 use self::worker::{Door, Doors, Worker};
 use crate::context::ClientCertificate;
+use crate::inherited::{self, Inherited};
 use crate::setting::Invalid;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -93,6 +99,7 @@ impl StartError {
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    workers: usize,
     tls: Option<Tls>,
     /// At `server.listen`.
     main: Bound,
@@ -104,15 +111,25 @@ impl Server {
     /// Opens the sockets. Clients are refused until the workers start: what they
     /// have to wait for may take long.
     pub fn bind(config: &Config) -> Result<Self, StartError> {
+        Self::inherit(config, &mut Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), with the sockets that another process gave, where
+    /// it did. They listen: their clients wait.
+    pub fn inherit(config: &Config, inherited: &mut Inherited) -> Result<Self, StartError> {
         let tls = Tls::load(&config.tls, config.http2.enabled).map_err(StartError::Tls)?;
         let workers = config.workers.count();
-        let main = Bound::to(config.listen, workers, "server.listen")?;
+        let mut bound = |name, address, setting| {
+            Bound::inherited_or_to(inherited, name, address, workers, setting)
+        };
+        let main = bound(inherited::TRAFFIC, config.listen, "server.listen")?;
         let beside = config.tls.listen.filter(|_| tls.is_some());
         let encrypted = beside
-            .map(|address| Bound::to(address, workers, "server.tls.listen"))
+            .map(|address| bound(inherited::TLS, address, "server.tls.listen"))
             .transpose()?;
         Ok(Self {
             config: config.clone(),
+            workers,
             tls,
             main,
             encrypted,
@@ -136,7 +153,16 @@ impl Server {
     }
 
     pub const fn workers(&self) -> usize {
-        self.main.count()
+        self.workers
+    }
+
+    /// Copies of the sockets, by what they are for.
+    pub fn copies(&self) -> std_io::Result<Vec<(&'static str, Vec<Socket>)>> {
+        let mut copies = vec![(inherited::TRAFFIC, self.main.copies()?)];
+        if let Some(encrypted) = &self.encrypted {
+            copies.push((inherited::TLS, encrypted.copies()?));
+        }
+        Ok(copies)
     }
 
     /// Starts the workers. Each calls `make` with its number, on its own
@@ -151,7 +177,7 @@ impl Server {
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let doors = open(self.main, self.encrypted, self.tls.is_some())?;
+        let doors = open(self.main, self.encrypted, self.tls.is_some(), self.workers)?;
         let make = Arc::new(make);
         let (config, tls) = (Arc::new(self.config), self.tls);
         let (stop, stopped) = watch::channel(false);
@@ -195,20 +221,25 @@ impl Server {
 }
 
 /// Listens, and gives each worker its sockets.
-fn open(main: Bound, encrypted: Option<Bound>, has_tls: bool) -> Result<Vec<Doors>, BindError> {
+fn open(
+    main: Bound,
+    encrypted: Option<Bound>,
+    has_tls: bool,
+    workers: usize,
+) -> Result<Vec<Doors>, BindError> {
     let at_main = if has_tls && encrypted.is_none() {
         Door::Encrypted
     } else {
         Door::Plain
     };
-    let main = main.listen()?.into_iter();
-    let mut doors: Vec<Doors> = main.map(|listener| vec![(at_main, listener)]).collect();
-    if let Some(encrypted) = encrypted {
-        for (doors, listener) in doors.iter_mut().zip(encrypted.listen()?) {
-            doors.push((Door::Encrypted, listener));
+    let mut of_workers: Vec<Doors> = (0..workers).map(|_| Doors::new()).collect();
+    let encrypted = encrypted.map(|bound| (Door::Encrypted, bound));
+    for (door, bound) in [(at_main, main)].into_iter().chain(encrypted) {
+        for (doors, listeners) in of_workers.iter_mut().zip(bound.listen(workers)?) {
+            doors.extend(listeners.into_iter().map(|listener| (door, listener)));
         }
     }
-    Ok(doors)
+    Ok(of_workers)
 }
 
 /// Handed to another worker by the one that accepted it.

@@ -1,4 +1,9 @@
 //! The connections of one worker, to be woken when it drains.
+//!
+//! That goes in two steps. First the answers of HTTP/1 say that they are the
+//! last: a client that sends a request meanwhile gets its answer, and one that
+//! was told sends no more. Then what is still idle is closed. HTTP/2 has a frame
+//! for both at once.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -8,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 /// The connections of one worker. Nothing here crosses threads.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
+    leaving: Cell<bool>,
     draining: Cell<bool>,
     slots: RefCell<Slots>,
 }
@@ -39,11 +45,26 @@ impl Registry {
         }
     }
 
-    /// Tells every connection, those that come later too.
+    /// Begins the first step, for connections that come later too.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+        self.wake();
+    }
+
+    /// Begins the second step.
     pub(super) fn drain(&self) {
         self.draining.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
         let slots = self.slots.borrow();
         slots.wakers.iter().flatten().for_each(Waker::wake_by_ref);
+    }
+
+    /// Whether an answer is the last of its connection.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     pub(super) fn open(&self) -> usize {
@@ -72,9 +93,15 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    /// Whether the worker drains; when it begins to, the task is woken.
-    pub(super) fn poll_draining(&self, cx: &Context<'_>) -> bool {
-        if self.registry.draining.get() {
+    pub(super) const fn registry(&self) -> &Rc<Registry> {
+        &self.registry
+    }
+
+    /// Whether a connection is to be closed that has `last_answers`, or tells its
+    /// client otherwise; when that changes, the task is woken.
+    pub(super) fn poll_closing(&self, cx: &Context<'_>, last_answers: bool) -> bool {
+        let registry = &self.registry;
+        if registry.draining.get() || registry.leaving.get() && !last_answers {
             return true;
         }
         let slots = &mut *self.registry.slots.borrow_mut();

@@ -6,13 +6,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, StatusCode, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::activity::{Activity, InFlight};
 use super::crumbs;
+use super::registry::Registry;
 use super::response_body::WatchedBody;
 use super::tunnel::Switched;
 use crate::context::tunnel::Tunnel;
@@ -23,6 +25,7 @@ pub(super) struct Served<S, B> {
     service: Rc<RefCell<S>>,
     activity: Rc<Activity>,
     max_headers: usize,
+    leaving: Option<Rc<Registry>>,
     switched: Slot<B>,
 }
 
@@ -30,12 +33,19 @@ pub(super) struct Served<S, B> {
 pub(super) type Slot<B> = Rc<Cell<Option<Box<Switched<B>>>>>;
 
 impl<S, B> Served<S, B> {
-    /// `max_headers` is for HTTP/2: of HTTP/1, the parser counts them.
-    pub(super) fn new(service: S, activity: Rc<Activity>, max_headers: usize) -> Self {
+    /// `max_headers` is for HTTP/2: of HTTP/1, the parser counts them. Answers say
+    /// that they are the last once the worker is `leaving`, where one is given.
+    pub(super) fn new(
+        service: S,
+        activity: Rc<Activity>,
+        max_headers: usize,
+        leaving: Option<Rc<Registry>>,
+    ) -> Self {
         Self {
             service: Rc::new(RefCell::new(service)),
             activity,
             max_headers,
+            leaving,
             switched: Slot::default(),
         }
     }
@@ -66,6 +76,7 @@ where
         Answer {
             state,
             in_flight: Some(self.activity.request_begins()),
+            leaving: self.leaving.clone(),
             switched: Rc::clone(&self.switched),
         }
     }
@@ -80,6 +91,7 @@ pin_project! {
         #[pin]
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
+        leaving: Option<Rc<Registry>>,
         switched: Slot<B>,
     }
 }
@@ -135,6 +147,11 @@ where
                     };
                     let in_flight = in_flight.answered();
                     let tunnel = tunnel_of(&mut response);
+                    if tunnel.is_none() && this.leaving.as_ref().is_some_and(|of| of.is_leaving()) {
+                        // hyper closes the connection behind it.
+                        let headers = response.headers_mut();
+                        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
                     return Poll::Ready(Ok(response.map(|body| match tunnel {
                         None => WatchedBody::new(body, in_flight),
                         Some(tunnel) => {

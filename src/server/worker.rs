@@ -116,8 +116,16 @@ impl Worker {
             };
             self.accept_until_stopped(Listeners::new(doors)?, handed, &serve)
                 .await;
-            registry.drain();
-            let drained = timeout(self.config.drain_timeout, registry.emptied()).await;
+            let in_all = self.config.drain_timeout;
+            let idle = self.config.drain_idle.min(in_all / 2);
+            let drained = timeout(in_all, async {
+                registry.leave();
+                if timeout(idle, registry.emptied()).await.is_err() {
+                    registry.drain();
+                    registry.emptied().await;
+                }
+            });
+            let drained = drained.await;
             Ok(match drained {
                 Ok(()) => 0,
                 Err(_) => registry.open(),

@@ -90,7 +90,7 @@ fn after_sigkill_every_response_seen_complete_has_one_row_and_none_has_two() {
     println!("responses seen complete: {seen_by_client:?}; rows: {stored:?}");
 }
 
-fn complete_rows_by_key_name(edge: &Deployment) -> HashMap<String, u64> {
+pub fn complete_rows_by_key_name(edge: &Deployment) -> HashMap<String, u64> {
     let keys: serde_json::Value =
         serde_json::from_str(&edge.ok(&["keys", "list", "--json"])).unwrap();
     let usage = rusqlite::Connection::open(edge.data().join("usage.db")).unwrap();

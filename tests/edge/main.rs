@@ -55,6 +55,7 @@ mod quickstart;
 #[path = "../postgres/relay.rs"]
 mod relay;
 mod reload;
+mod restart;
 mod revocation;
 mod rotation;
 #[cfg(feature = "postgres")]

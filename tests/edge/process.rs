@@ -222,12 +222,13 @@ upstream = "app"
     }
 
     fn start(&self, mut command: Command, health: SocketAddr) -> Edge {
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(self.log_file())
-            .spawn()
-            .unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.started(command, health)
+    }
+
+    /// Starts what `command` says, and waits until it is ready.
+    pub fn started(&self, mut command: Command, health: SocketAddr) -> Edge {
+        let child = command.stderr(self.log_file()).spawn().unwrap();
         let mut edge = Edge { child };
         eventually("the edge is ready", || {
             if let Some(status) = edge.child.try_wait().unwrap() {

@@ -228,7 +228,7 @@ async fn draining_ends_what_is_in_flight_and_closes_what_is_idle() {
     let (address, running) = start(&config());
     let mut idle = connect(address).await;
     send(&mut idle, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    read_answer(&mut idle).await;
+    assert!(!read_answer(&mut idle).await.contains("connection: close"));
     let mut busy = connect(address).await;
     send(&mut busy, "GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     sleep(Duration::from_millis(50)).await;
@@ -240,6 +240,36 @@ async fn draining_ends_what_is_in_flight_and_closes_what_is_idle() {
     let drained = timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
     assert_eq!(drained.unfinished, 0);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_drain_is_answered_and_told_that_it_is_the_last() {
+    let config = Config {
+        drain_idle: Duration::from_hours(1),
+        drain_timeout: Duration::from_hours(3),
+        ..config()
+    };
+    let (address, running) = start(&config);
+    let mut used = connect(address).await;
+    send(&mut used, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    read_answer(&mut used).await;
+    let mut silent = connect(address).await;
+    running.stop().stop();
+    timeout(PATIENCE, async {
+        while TcpStream::connect(address).await.is_ok() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    for connection in [&mut used, &mut silent] {
+        send(connection, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let answer = read_to_end(connection).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    let drained = timeout(PATIENCE, running.ended()).await.unwrap().unwrap();
+    assert_eq!(drained.unfinished, 0);
 }
 
 #[tokio::test]
