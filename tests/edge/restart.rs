@@ -114,6 +114,7 @@ fn ask(address: SocketAddr, habit: Habit, token: &str, stop: &AtomicBool, seen: 
 }
 
 /// Every answer that a client saw has one row, and there are no others.
+#[expect(clippy::print_stdout, reason = "the counts are to be seen")]
 fn everything_is_stored_once(edge: &Deployment, seen: &[u64]) {
     let total: u64 = seen.iter().sum();
     eventually("everything is stored", || {
