@@ -5,12 +5,13 @@
 //! processes come and go. What comes in by a socket is believed according to
 //! its kind, so a socket of another kind than was configured is refused.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
@@ -28,21 +29,32 @@ pub fn decision(decision: &str) -> String {
 
 /// Sockets that nobody has taken into use yet.
 #[derive(Debug, Default)]
-pub struct Inherited(BTreeMap<String, Vec<Socket>>);
+pub struct Inherited {
+    sockets: BTreeMap<String, Vec<Socket>>,
+    /// The names of those that come from another process of ours.
+    ours: BTreeSet<String>,
+}
 
 impl Inherited {
     pub fn add(&mut self, name: impl Into<String>, socket: OwnedFd) {
-        self.0.entry(name.into()).or_default().push(socket.into());
+        let named = self.sockets.entry(name.into()).or_default();
+        named.push(socket.into());
+    }
+
+    /// As [`add`](Self::add), from another process of ours.
+    pub fn add_ours(&mut self, name: &str, socket: OwnedFd) {
+        self.ours.insert(name.to_owned());
+        self.add(name, socket);
     }
 
     /// The names of those that are left.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.sockets.keys().map(String::as_str)
     }
 
     /// All of `name`; none where none were given.
     pub fn internet(&mut self, name: &str) -> io::Result<Vec<Socket>> {
-        let sockets = self.0.remove(name).unwrap_or_default();
+        let sockets = self.sockets.remove(name).unwrap_or_default();
         for socket in &sockets {
             let domain = socket.domain()?;
             if !listens(socket)? || ![Domain::IPV4, Domain::IPV6].contains(&domain) {
@@ -63,9 +75,10 @@ impl Inherited {
         Ok(socket.map(Into::into))
     }
 
-    /// The one of `name` that is a file. Whoever may open it is believed.
-    pub fn file(&mut self, name: &str) -> io::Result<Option<UnixListener>> {
-        let mut sockets = self.0.remove(name).unwrap_or_default();
+    /// The one of `name` that is a file, which is to be at `path` with `mode`.
+    /// Whoever may open it is believed.
+    pub fn file(&mut self, name: &str, path: &Path, mode: u32) -> io::Result<Option<UnixListener>> {
+        let mut sockets = self.sockets.remove(name).unwrap_or_default();
         let Some(socket) = sockets.pop() else {
             return Ok(None);
         };
@@ -76,20 +89,28 @@ impl Inherited {
             return Err(unusable(name, "is no listening socket of the file system"));
         }
         let listener = UnixListener::from(OwnedFd::from(socket));
-        let address = listener.local_addr()?;
-        let Some(path) = address.as_pathname() else {
-            return Err(unusable(
-                name,
-                "has no file, whose permissions say who may ask",
-            ));
-        };
-        if fs::symlink_metadata(path)?.permissions().mode() & 0o007 != 0 {
-            let problem = "lets everybody ask: give its file the mode 0660 or 0600";
-            return Err(unusable(name, problem));
+        if self.ours.contains(name) {
+            // It was renamed, and does not know its name.
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+        } else {
+            closed_to_others(name, &listener)?;
         }
         listener.set_nonblocking(true)?;
         Ok(Some(listener))
     }
+}
+
+fn closed_to_others(name: &str, listener: &UnixListener) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let Some(path) = address.as_pathname() else {
+        let problem = "has no file, whose permissions say who may ask";
+        return Err(unusable(name, problem));
+    };
+    if fs::symlink_metadata(path)?.permissions().mode() & 0o007 != 0 {
+        let problem = "lets everybody ask: give its file the mode 0660 or 0600";
+        return Err(unusable(name, problem));
+    }
+    Ok(())
 }
 
 fn listens(socket: &Socket) -> io::Result<bool> {
@@ -103,7 +124,6 @@ fn unusable(name: &str, problem: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
     use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
@@ -156,10 +176,24 @@ mod tests {
         for (mode, is_taken) in [(0o660, true), (0o600, true), (0o666, false), (0o661, false)] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let mut inherited = given(vec![listener.try_clone().unwrap().into()]);
-            assert_eq!(inherited.file("given").is_ok(), is_taken, "{mode:o}");
+            assert_eq!(
+                inherited.file("given", &path, 0o660).is_ok(),
+                is_taken,
+                "{mode:o}"
+            );
         }
+        // What another process of ours made has the mode that is configured now.
+        let mut ours = Inherited::default();
+        ours.add_ours("given", listener.into());
+        assert!(ours.file("given", &path, 0o600).unwrap().is_some());
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         // Whoever reaches it would be believed.
         let internet = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(given(vec![internet.into()]).file("given").is_err());
+        assert!(
+            given(vec![internet.into()])
+                .file("given", &path, 0o660)
+                .is_err()
+        );
     }
 }

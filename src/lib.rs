@@ -93,6 +93,8 @@ pub mod pace;
 pub mod problem;
 pub mod secret;
 pub mod setting;
+#[cfg(feature = "edge")]
+pub mod socket_file;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 pub mod subscriber;

@@ -23,6 +23,7 @@ const RANKS: &[&[&str]] = &[
         "problem",
         "secret",
         "setting",
+        "socket_file",
         "sqlite",
         "subscriber",
     ],

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::counters;
 use super::error::ServeError;
+use super::handover::Predecessor;
 use super::operations::{self, OpenError};
 use super::stack::Parts;
 use super::{sink, store};
@@ -64,7 +66,8 @@ pub(super) struct Edge {
     clock: Clock,
     tls: Option<Tls>,
     shipper: Ending<bool>,
-    probes: Ending<()>,
+    /// Until another process answers in our place.
+    probes: Option<Ending<()>>,
     // Given back last: until then the directory is ours.
     _data: DataDir,
 }
@@ -124,6 +127,15 @@ impl Sockets {
     pub(super) fn health(&self) -> io::Result<SocketAddr> {
         self.probes.local_addr()
     }
+
+    /// Copies of all of them, by what they are for.
+    pub(super) fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let probes = self.probes.as_fd().try_clone_to_owned()?;
+        let mut copies = self.server.copies()?;
+        copies.push((inherited::HEALTH.to_owned(), probes));
+        copies.extend(self.decisions.copies()?);
+        Ok(copies)
+    }
 }
 
 /// What a reload replaces.
@@ -167,6 +179,7 @@ impl Edge {
         metrics: Metrics,
         data: DataDir,
         sockets: Sockets,
+        predecessor: Option<Predecessor>,
     ) -> Result<Self, ServeError> {
         let routes = RouteTable::from_config(&config.routes).map_err(Problems)?;
         let decision_routes = decision_routes(config)?;
@@ -190,8 +203,14 @@ impl Edge {
 
         // From here on it can be seen what is waited for.
         let health = Arc::new(Health::new());
-        let probes =
-            Ending::spawn(|end| serve_health(probes, Arc::clone(&health), metrics, ended(end)));
+        let (answer_probes, may_answer) = oneshot::channel();
+        let told = Arc::clone(&health);
+        let probes = Ending::spawn(|end| async move {
+            ended(may_answer).await;
+            serve_health(probes, told, metrics, ended(end)).await;
+        });
+        // Until we are ready, the process before us answers, where there is one.
+        let answer_probes = predecessor.is_some().then_some(answer_probes);
 
         let keys = Keys::wait(config, &clock, &health).await?;
         health.publish_keys(keys.signer.clone());
@@ -281,6 +300,10 @@ impl Edge {
         }
         let keys = directory.clone();
         tokio::spawn(async move { directory.follow().await });
+        if predecessor.is_some() {
+            // It knows its keys; clients are not to notice that we do not.
+            keys.warmed_up().await;
+        }
         let running = server.start(move |worker| {
             let stack = parts.stack(worker);
             move |connection: Connection| {
@@ -303,13 +326,17 @@ impl Edge {
         tokio::spawn(async move {
             keys.warmed_up().await;
             ready.keyring_opened();
+            drop(answer_probes);
+            if let Some(predecessor) = predecessor {
+                predecessor.release();
+            }
         });
         Ok(Self {
             stop: running.stop(),
             running,
             decisions,
             shipper: Ending::spawn(|end| shipper.run(ended(end))),
-            probes,
+            probes: Some(probes),
             health,
             routing,
             clock: edge_clock,
@@ -342,6 +369,16 @@ impl Edge {
         Ok(())
     }
 
+    /// Leaves to another process what only one can do.
+    pub(super) async fn hand_over(&mut self) {
+        if let Some(probes) = self.probes.take() {
+            probes.end().await;
+        }
+        if let Some(decisions) = &mut self.decisions {
+            decisions.leave_files();
+        }
+    }
+
     /// Begins the draining.
     pub(super) fn drain(&self) {
         self.health.draining();
@@ -363,7 +400,9 @@ impl Edge {
             None => Ok(()),
         };
         self.shipper.end().await;
-        self.probes.end().await;
+        if let Some(probes) = self.probes {
+            probes.end().await;
+        }
         decided?;
         let unfinished = drained?.unfinished;
         if unfinished > 0 {

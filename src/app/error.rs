@@ -42,6 +42,14 @@ pub enum ServeError {
          decisions.NAME of a configured one (in a socket unit: FileDescriptorName)"
     )]
     Unserved(String),
+    #[error(
+        "--take-over: the process that serves at {address} does not hand over its sockets: {source} \
+         (stop it)"
+    )]
+    Handover {
+        address: SocketAddr,
+        source: io::Error,
+    },
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
     #[error(transparent)]

@@ -6,6 +6,7 @@ mod counters;
 mod database;
 mod edge;
 mod error;
+mod handover;
 mod keyring;
 mod operations;
 mod quickstart;

@@ -63,7 +63,7 @@ pub fn quickstart(
 
         let token = key(&config, &clock).await?;
         tokio::spawn(sample.serve());
-        let edge = Edge::start(&config, clock, metrics, data, sockets).await?;
+        let edge = Edge::start(&config, clock, metrics, data, sockets, None).await?;
         welcome(&Welcome {
             traffic: config.server.listen,
             health: config.health.listen,

@@ -28,8 +28,9 @@ use super::Listeners;
 use super::caller::Caller;
 use super::desk::Desk;
 use super::dialect::Dialect;
-use super::listener::{Bound, Listener, SocketFile};
+use super::listener::{Bound, Listener};
 use super::meters::Meters;
+use crate::socket_file::SocketFile;
 
 /// Of all threads together; more wait to be accepted. A proxy keeps few.
 const CONNECTIONS: usize = 4096;
@@ -54,7 +55,7 @@ pub struct Running {
     threads: Vec<JoinHandle<io::Result<()>>>,
     ended: mpsc::UnboundedReceiver<()>,
     // Removed once nobody listens.
-    _files: Vec<SocketFile>,
+    files: Vec<SocketFile>,
 }
 
 impl Listeners {
@@ -108,7 +109,7 @@ impl Listeners {
             stop,
             threads: handles,
             ended,
-            _files: files.collect(),
+            files: files.collect(),
         })
     }
 }
@@ -117,6 +118,11 @@ impl Running {
     /// Begins the draining; returns at once.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Leaves the files to a process that was given their sockets.
+    pub fn leave_files(&mut self) {
+        self.files.drain(..).for_each(SocketFile::leave);
     }
 
     /// Waits until all threads have ended.

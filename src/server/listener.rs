@@ -31,6 +31,14 @@ impl From<BindError> for io::Error {
 }
 
 impl BindError {
+    const fn new(setting: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        Self {
+            setting,
+            address,
+            source,
+        }
+    }
+
     /// Another process has the port.
     pub fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
@@ -65,11 +73,7 @@ impl Bound {
         count: usize,
         setting: &'static str,
     ) -> Result<Self, BindError> {
-        let failed = |source| BindError {
-            setting,
-            address,
-            source,
-        };
+        let failed = |source| BindError::new(setting, address, source);
         let sockets = inherited.internet(name).map_err(failed)?;
         let Some(first) = sockets.first() else {
             return Self::to(address, count, setting);
@@ -90,11 +94,7 @@ impl Bound {
         count: usize,
         setting: &'static str,
     ) -> Result<Self, BindError> {
-        let failed = |source| BindError {
-            setting,
-            address,
-            source,
-        };
+        let failed = |source| BindError::new(setting, address, source);
         unshared(address).map_err(failed)?;
         let first = prepared(address).map_err(failed)?;
         let address = local(&first).map_err(failed)?;
@@ -121,11 +121,7 @@ impl Bound {
     /// Listens, with one socket or more for each of `workers`.
     pub(super) fn listen(self, workers: usize) -> Result<Vec<Vec<TcpListener>>, BindError> {
         let (setting, address) = (self.setting, self.address);
-        let failed = |source| BindError {
-            setting,
-            address,
-            source,
-        };
+        let failed = |source| BindError::new(setting, address, source);
         if !self.inherited {
             // Somebody may have begun to listen meanwhile.
             unshared(address).map_err(failed)?;

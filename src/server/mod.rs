@@ -41,6 +41,7 @@ pub use http2::Config as Http2Config;
 pub use listener::BindError;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::{fmt, io as std_io};
@@ -48,7 +49,6 @@ use std::{fmt, io as std_io};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use socket2::Socket;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
@@ -157,10 +157,15 @@ impl Server {
     }
 
     /// Copies of the sockets, by what they are for.
-    pub fn copies(&self) -> std_io::Result<Vec<(&'static str, Vec<Socket>)>> {
-        let mut copies = vec![(inherited::TRAFFIC, self.main.copies()?)];
-        if let Some(encrypted) = &self.encrypted {
-            copies.push((inherited::TLS, encrypted.copies()?));
+    pub fn copies(&self) -> std_io::Result<Vec<(String, OwnedFd)>> {
+        let mut copies = Vec::new();
+        let encrypted = self.encrypted.as_ref().map(|bound| (inherited::TLS, bound));
+        for (name, bound) in [(inherited::TRAFFIC, &self.main)]
+            .into_iter()
+            .chain(encrypted)
+        {
+            let of_one = bound.copies()?.into_iter();
+            copies.extend(of_one.map(|copy| (name.to_owned(), copy.into())));
         }
         Ok(copies)
     }

@@ -297,6 +297,11 @@ impl Edge {
         self.child.wait().unwrap().code()
     }
 
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }

@@ -2,13 +2,15 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::client::Connection;
+use crate::client::{Connection, get};
 use crate::crash::complete_rows_by_key_name;
 use crate::process::{Deployment, Edge, eventually};
 use crate::serving::rows;
@@ -135,24 +137,26 @@ fn everything_is_stored_once(edge: &Deployment, seen: &[u64]) {
 
 /// Starts an edge the way systemd does: it is handed what was opened for it.
 fn serve_on(edge: &Deployment, traffic: &TcpListener, health: &TcpListener) -> Edge {
-    let plain = edge.command(&["serve"]);
-    let mut command = Command::new("sh");
+    let mut command = activated(edge, "exec 3<&0 4<&1 </dev/null >/dev/null", 2);
     command
-        .arg("-c")
-        .arg(
-            "exec 3<&0 4<&1 </dev/null >/dev/null; export LISTEN_PID=$$; \
-             export LISTEN_FDS=2 LISTEN_FDNAMES=traffic:health; exec \"$0\" serve",
-        )
-        .arg(plain.get_program())
-        .env_clear()
-        .envs(
-            plain
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
+        .env("LISTEN_FDNAMES", "traffic:health")
         .stdin(copy(traffic))
         .stdout(copy(health));
     edge.started(command, edge.health)
+}
+
+/// `serve`, after `moves` of what it has for standard input and output.
+fn activated(edge: &Deployment, moves: &str, count: usize) -> Command {
+    let plain = edge.command(&["serve"]);
+    let variables = plain.get_envs();
+    let script = format!("{moves}; export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" serve");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script])
+        .arg(plain.get_program())
+        .env_clear()
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    command
 }
 
 fn copy(socket: &impl AsFd) -> Stdio {
@@ -190,33 +194,90 @@ fn on_sockets_that_systemd_keeps_restarts_refuse_cut_and_lose_nothing() {
 fn a_socket_that_nothing_is_served_on_is_refused_by_name() {
     let upstream = Upstream::start();
     let edge = Deployment::new(upstream.address, "");
-    let plain = edge.command(&["serve"]);
     let refused = |names: &str| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut command = Command::new("sh");
-        let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve";
-        command
-            .args(["-c", script])
-            .arg(plain.get_program())
-            .env_clear()
-            .envs(
-                plain
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
-            .env("LISTEN_FDNAMES", names)
-            .stdin(copy(&listener));
+        let mut command = activated(&edge, "exec 3<&0 </dev/null", 1);
+        command.env("LISTEN_FDNAMES", names).stdin(copy(&listener));
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         String::from_utf8(output.stderr).unwrap()
     };
-    let error = refused("cypheron-edge.socket");
-    assert!(
-        error.contains("`cypheron-edge.socket`") && error.contains("FileDescriptorName"),
-        "{error}"
+    for (names, told) in [
+        ("cypheron-edge.socket", "FileDescriptorName"),
+        ("decisions.nginx", "`decisions.nginx`"),
+        ("traffic:health", "2 names for 1"),
+    ] {
+        let error = refused(names);
+        assert!(error.contains(told), "{names}: {error}");
+    }
+}
+
+/// With a listener of each kind.
+fn with_decisions(upstream: &Upstream) -> (Deployment, tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("decision.sock");
+    let settings = format!(
+        "[decisions.nginx]\ndialect = \"nginx\"\nlisten = \"unix:{}\"",
+        socket.display()
     );
-    let error = refused("decisions.nginx");
-    assert!(error.contains("`decisions.nginx`"), "{error}");
-    let error = refused("traffic:health");
-    assert!(error.contains("2 names for 1"), "{error}");
+    (
+        Deployment::new(upstream.address, &settings),
+        directory,
+        socket,
+    )
+}
+
+/// Starts an edge that takes over from one that runs, and waits until that ended.
+fn taken_over(edge: &Deployment, mut running: Edge) -> Edge {
+    let next = edge.command(&["serve", "--take-over"]);
+    let mut next = edge.started(next, edge.health);
+    eventually("the process before has ended", || {
+        assert!(next.ended().is_none(), "{}", edge.log_text());
+        running.ended().is_some()
+    });
+    assert_eq!(running.wait(), Some(0), "{}", edge.log_text());
+    next
+}
+
+#[test]
+fn processes_that_take_over_from_each_other_refuse_cut_and_lose_nothing() {
+    let upstream = Upstream::start();
+    let (edge, _directory, socket) = with_decisions(&upstream);
+    let mut running = edge.serve();
+    let load = Load::begin(&edge);
+    for _ in 0..RESTARTS {
+        load.goes_on();
+        running = taken_over(&edge, running);
+        assert_eq!(get(edge.health, "/readyz", &[]).status, 200);
+        UnixStream::connect(&socket).expect("decisions are asked for where they were");
+    }
+    load.goes_on();
+    let seen = load.end();
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+    assert!(Connection::open(edge.traffic).is_err(), "a socket was left");
+    everything_is_stored_once(&edge, &seen);
+}
+
+#[test]
+fn a_process_that_cannot_take_over_changes_nothing() {
+    let upstream = Upstream::start();
+    let (edge, _directory, socket) = with_decisions(&upstream);
+    let running = edge.serve();
+    let load = Load::begin(&edge);
+    load.goes_on();
+    for _ in 0..RESTARTS {
+        let mut next = edge.command(&["serve", "--take-over"]);
+        next.env(
+            "PQ_ENCRYPTION_PASSWORD",
+            "not the password of this keyring at all",
+        );
+        let output = next.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        load.goes_on();
+    }
+    assert_eq!(get(edge.health, "/readyz", &[]).status, 200);
+    UnixStream::connect(&socket).unwrap();
+    let seen = load.end();
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+    everything_is_stored_once(&edge, &seen);
 }
