@@ -12,7 +12,9 @@ use crate::upstream::Upstream;
 #[test]
 fn a_request_in_flight_at_sigterm_is_answered_and_recorded() {
     let upstream = Upstream::start();
-    let edge = Deployment::new(upstream.address, "");
+    // Stored before it ends, on a busy machine too.
+    let patience = [("CYPHERON_EDGE__USAGE__FLUSH_TIMEOUT", "1m".to_owned())];
+    let edge = Deployment::in_environment(upstream.address, "", patience);
     let token = edge.key("patient", &[]);
     let mut running = edge.serve();
     let (traffic, header) = (edge.traffic, token.clone());

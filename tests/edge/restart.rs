@@ -115,6 +115,12 @@ fn ask(address: SocketAddr, habit: Habit, token: &str, stop: &AtomicBool, seen: 
     }
 }
 
+/// Nobody comes after the last edge: it has the time to store what it has, on a
+/// busy machine too.
+fn flushes() -> [(&'static str, String); 1] {
+    [("CYPHERON_EDGE__USAGE__FLUSH_TIMEOUT", "1m".to_owned())]
+}
+
 /// Every answer that a client saw has one row, and there are no others.
 #[expect(clippy::print_stdout, reason = "the counts are to be seen")]
 fn everything_is_stored_once(edge: &Deployment, seen: &[u64]) {
@@ -167,7 +173,7 @@ fn copy(socket: &impl AsFd) -> Stdio {
 #[test]
 fn on_sockets_that_systemd_keeps_restarts_refuse_cut_and_lose_nothing() {
     let upstream = Upstream::start();
-    let edge = Deployment::new(upstream.address, "");
+    let edge = Deployment::in_environment(upstream.address, "", flushes());
     let traffic = TcpListener::bind(edge.traffic).unwrap();
     let health = TcpListener::bind(edge.health).unwrap();
     // Where it would listen by itself, it is not to be found.
@@ -221,7 +227,7 @@ fn with_decisions(upstream: &Upstream) -> (Deployment, tempfile::TempDir, PathBu
         socket.display()
     );
     (
-        Deployment::new(upstream.address, &settings),
+        Deployment::in_environment(upstream.address, &settings, flushes()),
         directory,
         socket,
     )

@@ -39,7 +39,11 @@ fn a_client_with_a_key_gets_through_and_one_without_is_refused() {
 #[test]
 fn every_decided_request_of_a_known_key_becomes_one_row() {
     let upstream = Upstream::start();
-    let edge = Deployment::new(upstream.address, "");
+    let edge = Deployment::in_environment(
+        upstream.address,
+        "",
+        [("CYPHERON_EDGE__USAGE__FLUSH_TIMEOUT", "1m".to_owned())],
+    );
     let token = edge.key("counted", &["--rate-limit", "5"]);
     let running = edge.serve();
     let mut connection = Connection::open(edge.traffic).unwrap();
