@@ -18,13 +18,12 @@ use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::head;
 use super::lanes::Group;
 use super::pool::{Engaged, Lane, Sender};
 use super::request_body::{Broken, RequestBody, Upload};
 use super::tunnel::Switch;
 use super::upstream::Set;
-use super::{BoxError, Failure, ResponseBody};
+use super::{BoxError, Failure, ResponseBody, head, http2};
 
 /// What hyper says of a request that it was given.
 pub(super) type Answered<B> = Result<Response<Incoming>, TrySendError<Request<RequestBody<B>>>>;
@@ -39,8 +38,10 @@ pub(super) struct Way<B> {
     pub(super) waits: bool,
     /// Targets that could not be reached.
     pub(super) tried: Set,
+    /// It may be sent once more when it was turned away: of HTTP/2, a peer says so.
+    pub(super) may_repeat: bool,
     /// `None` for a request without a body.
-    pub(super) upload: Option<Rc<Upload>>,
+    pub(super) upload: Option<Rc<Upload<B>>>,
     /// What its connection may become.
     pub(super) switch: Option<Switch>,
     /// When the route's time is over.
@@ -77,6 +78,29 @@ impl<B> Way<B> {
         self.tried = tried;
         self.lane.move_to(lane);
         true
+    }
+
+    /// Whether a request that `sender` turned away goes over another connection:
+    /// once, as long as its body is whole and the budget allows it.
+    fn repeats(&mut self, sender: Option<&Sender<B>>) -> bool
+    where
+        B: Body<Data = Bytes> + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let grants = |group: Rc<Group<B>>| group.grants_retry();
+        let repeats = std::mem::take(&mut self.may_repeat)
+            && self.upload.as_ref().is_none_or(|upload| upload.is_whole())
+            && self.lane.group.upgrade().is_some_and(grants);
+        if repeats {
+            self.lane.counters.retries.increment(1);
+            if let Some(sender) = sender {
+                self.lane.retire(sender);
+            }
+            if let Some(upload) = &self.upload {
+                upload.pass_on();
+            }
+        }
+        repeats
     }
 }
 
@@ -149,6 +173,8 @@ pin_project! {
         Sent {
             sender: Option<Sender<B>>,
             kept: bool,
+            // What is sent when it is turned away.
+            spare: Option<Box<Request<RequestBody<B>>>>,
             #[pin]
             answer: F,
             #[pin]
@@ -206,6 +232,7 @@ where
         way: &Way<B>,
     ) -> Self {
         Self::Sent {
+            spare: way.may_repeat.then(|| Box::new(copy(&request))),
             answer: send(&mut sender, request),
             sender: Some(sender),
             kept,
@@ -227,6 +254,16 @@ where
             request: Some(request),
         }
     }
+}
+
+/// What hyper does not give back once it has begun with it.
+fn copy<B: Body<Data = Bytes>>(request: &Request<RequestBody<B>>) -> Request<RequestBody<B>> {
+    let mut copy = Request::new(request.body().for_next_sending());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 impl<B, F> Future for Exchange<B, F>
@@ -280,6 +317,7 @@ where
                 StageProjected::Sent {
                     sender,
                     kept,
+                    spare,
                     answer,
                     patience,
                 } => match answer.poll(cx) {
@@ -291,6 +329,12 @@ where
                     }
                     Poll::Ready(Err(error)) => match unanswered(error, way, *kept) {
                         Unanswered::Failed(failure) => break Err(failure),
+                        Unanswered::TurnedAway(failure) => match spare.take() {
+                            Some(spare) if way.repeats(sender.as_ref()) => {
+                                Stage::opening(Opening::Anew, spare, way)
+                            }
+                            _ => break Err(failure),
+                        },
                         Unanswered::Unsent(request) => Stage::opening(Opening::Anew, request, way),
                     },
                     Poll::Pending => {
@@ -373,6 +417,8 @@ fn run_out<B>(mut patience: Pin<&mut Sleep>, way: &Way<B>, cx: &mut Context<'_>)
 /// Why there is no answer.
 enum Unanswered<B> {
     Failed(Failure),
+    /// The upstream did nothing with it.
+    TurnedAway(Failure),
     /// Nothing of it was written, so it may be sent again.
     Unsent(Box<Request<RequestBody<B>>>),
 }
@@ -382,7 +428,9 @@ fn unanswered<B>(
     way: &Way<B>,
     kept: bool,
 ) -> Unanswered<B> {
-    if let Some(request) = error.take_message()
+    let unsent = error.take_message();
+    let turned_away = unsent.is_some() || http2::is_turned_away(error.error());
+    if let Some(request) = unsent
         && kept
     {
         way.lane.counters.retries.increment(1);
@@ -394,6 +442,12 @@ fn unanswered<B>(
         Some(Broken::Client) => Failure::BodyBroken,
         Some(Broken::TooSlow) => Failure::BodyTooSlow,
         Some(Broken::Severed(severed)) => Failure::Severed(severed),
-        None => Failure::BrokeOff(error.into_error().into()),
+        Some(Broken::PassedOn) | None => {
+            let failure = Failure::BrokeOff(error.into_error().into());
+            if turned_away {
+                return Unanswered::TurnedAway(failure);
+            }
+            failure
+        }
     })
 }

@@ -127,10 +127,12 @@ where
             announce_body(&mut request);
         }
         let upload = request.body().upload();
+        let lane_retries = lane.upstream.config.retry_percent > 0;
         let way = Way {
             lane,
             waits,
             tried: Set::EMPTY,
+            may_repeat: http2 && lane_retries,
             upload,
             switch,
             deadline,

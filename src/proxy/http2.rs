@@ -5,6 +5,7 @@
 //! other.
 
 use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use http_body::Body;
 use hyper::client::conn::http2::{self, Builder, SendRequest};
 use hyper::rt::Executor;
@@ -160,6 +162,12 @@ impl<B> Multiplex<B> {
         }
     }
 
+    /// Begins no more streams on the connection of `place`.
+    pub(super) fn retire(&self, place: &Place<B>) {
+        let connections = &mut *self.connections.borrow_mut();
+        connections.retain(|connection| !Rc::ptr_eq(connection, &place.connection));
+    }
+
     /// Closes what nobody needed for long. Says whether any are left.
     pub(super) fn drop_idle(&self, after: Duration) -> bool {
         let connections = &mut *self.connections.borrow_mut();
@@ -201,6 +209,16 @@ impl<B> Drop for Opening<'_, B> {
         }
         multiplex.changed.notify_waiters();
     }
+}
+
+/// Whether the peer said of a request that it did nothing with it: it refused the
+/// stream, or went away before it (RFC 9113, section 8.7). Of streams that it may
+/// have taken, h2 reports no GOAWAY, but how the connection broke off.
+pub(super) fn is_turned_away(error: &hyper::Error) -> bool {
+    let error = error.source().and_then(|error| error.downcast_ref());
+    error.is_some_and(|error: &h2::Error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM))
+    })
 }
 
 /// Begins HTTP/2 on a new connection.

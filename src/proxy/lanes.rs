@@ -73,10 +73,10 @@ where
 
 impl<B> Group<B> {
     fn first(&self) -> Rc<Lane<B>> {
+        self.budget.deposit();
         if let [only] = &*self.lanes {
             return Rc::clone(only);
         }
-        self.budget.deposit();
         let among = self.candidates(Set::EMPTY).unwrap_or_else(|| self.all());
         let place = self.pick(among);
         self.picker.pass_on(place);
@@ -87,8 +87,13 @@ impl<B> Group<B> {
     /// is one more and the budget allows it.
     pub(super) fn another(&self, tried: Set) -> Option<Rc<Lane<B>>> {
         let among = self.candidates(tried)?;
-        let granted = self.budget.withdraw(self.clock.tick());
-        granted.then(|| Rc::clone(&self.lanes[self.pick(among)]))
+        self.grants_retry()
+            .then(|| Rc::clone(&self.lanes[self.pick(among)]))
+    }
+
+    /// Whether one request more may be sent a second time.
+    pub(super) fn grants_retry(&self) -> bool {
+        self.budget.withdraw(self.clock.tick())
     }
 
     fn all(&self) -> Set {

@@ -273,6 +273,13 @@ where
         Ok(sender)
     }
 
+    /// Sends no more requests over a connection that turned one away.
+    pub(super) fn retire(&self, sender: &Sender<B>) {
+        if let (Some(multiplex), Sender::Http2(place)) = (&self.multiplex, sender) {
+            multiplex.retire(place);
+        }
+    }
+
     /// Keeps a connection whose answer has ended for the next request.
     pub(super) fn give_back(self: &Rc<Self>, sender: Sender<B>) {
         // Of HTTP/2, the place is given back by dropping it.

@@ -1,6 +1,6 @@
 //! A request body on its way to an upstream.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BoxError;
@@ -16,9 +15,14 @@ use super::fields::scrub_request_trailers;
 use crate::context::Severed;
 use crate::pace::{Pace, Waited};
 
-/// How an upload goes, for whoever waits for the answer.
+/// A body, and how its upload goes, for whoever waits for the answer.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct Upload<B> {
+    body: RefCell<B>,
+    /// Something of it was read, or its end.
+    begun: Cell<bool>,
+    /// Which sending of the request reads it.
+    sending: Cell<u8>,
     moved: Cell<Instant>,
     /// Its client is waited for.
     waits: Cell<bool>,
@@ -36,6 +40,8 @@ pub(super) enum Broken {
     Client,
     #[error("the request body came too slowly")]
     TooSlow,
+    #[error("the request is sent again, over another connection")]
+    PassedOn,
     #[error(transparent)]
     Severed(Severed),
 }
@@ -47,7 +53,7 @@ impl Broken {
     }
 }
 
-impl Upload {
+impl<B> Upload<B> {
     /// When its last frame was read, or it began.
     pub(super) fn moved(&self) -> Instant {
         self.moved.get()
@@ -65,30 +71,40 @@ impl Upload {
     pub(super) fn broken(&self) -> Option<Broken> {
         self.broken.get()
     }
+
+    /// Whether all of it is still to be read.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.begun.get()
+    }
+
+    /// Leaves it to the next sending of the request.
+    pub(super) fn pass_on(&self) {
+        self.sending.set(self.sending.get() + 1);
+    }
 }
 
-pin_project! {
-    /// Counts against the route's limit, holds its client to a pace, and scrubs
-    /// trailers.
-    #[derive(Debug)]
-    pub(super) struct RequestBody<B> {
-        #[pin]
-        inner: B,
-        // `None` for a request without a body.
-        upload: Option<Rc<Upload>>,
-        left: u64,
-        // `None` where it may come as slowly as it likes.
-        pace: Option<Pace>,
-        waited: Waited,
-        // Made when its client is first waited for.
-        patience: Option<Pin<Box<Sleep>>>,
-    }
+/// Counts against the route's limit, holds its client to a pace, and scrubs
+/// trailers.
+#[derive(Debug)]
+pub(super) struct RequestBody<B> {
+    /// `None` for a request without a body.
+    upload: Option<Rc<Upload<B>>>,
+    sending: u8,
+    left: u64,
+    /// `None` where it may come as slowly as it likes.
+    pace: Option<Pace>,
+    waited: Waited,
+    /// Made when its client is first waited for.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body<Data = Bytes>> RequestBody<B> {
     pub(super) fn new(inner: B, limit: Option<u64>, pace: Option<Pace>) -> Self {
         let upload = (!inner.is_end_stream()).then(|| {
             Rc::new(Upload {
+                body: RefCell::new(inner),
+                begun: Cell::new(false),
+                sending: Cell::new(0),
                 moved: Cell::new(Instant::now()),
                 waits: Cell::new(false),
                 answered: Cell::new(false),
@@ -96,8 +112,8 @@ impl<B: Body<Data = Bytes>> RequestBody<B> {
             })
         });
         Self {
-            inner,
             upload,
+            sending: 0,
             left: limit.unwrap_or(u64::MAX),
             pace,
             waited: Waited::default(),
@@ -105,14 +121,26 @@ impl<B: Body<Data = Bytes>> RequestBody<B> {
         }
     }
 
-    pub(super) fn upload(&self) -> Option<Rc<Upload>> {
+    pub(super) fn upload(&self) -> Option<Rc<Upload<B>>> {
         self.upload.clone()
+    }
+
+    /// The same body for the next sending of the request, if it comes to that.
+    pub(super) fn for_next_sending(&self) -> Self {
+        Self {
+            upload: self.upload.clone(),
+            sending: self.sending + 1,
+            left: self.left,
+            pace: self.pace,
+            waited: Waited::default(),
+            patience: None,
+        }
     }
 }
 
 impl<B> Body for RequestBody<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
@@ -122,20 +150,24 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let this = self.project();
-        let frame = match this.inner.poll_frame(cx) {
+        let this = self.get_mut();
+        let Some(upload) = &this.upload else {
+            return Poll::Ready(None);
+        };
+        if upload.sending.get() != this.sending {
+            return Poll::Ready(Some(Err(Broken::PassedOn)));
+        }
+        let frame = match Pin::new(&mut *upload.body.borrow_mut()).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let Some(upload) = this.upload else {
-                    return Poll::Pending;
-                };
                 upload.waits.set(true);
                 let pace = this.pace.filter(|_| !upload.answered.get());
-                ready!(run_out(this.waited, pace, this.patience, cx));
+                ready!(run_out(&mut this.waited, pace, &mut this.patience, cx));
                 upload.broken.set(Some(Broken::TooSlow));
                 return Poll::Ready(Some(Err(Broken::TooSlow)));
             }
         };
+        upload.begun.set(true);
         let bytes = match &frame {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
             _ => 0,
@@ -144,24 +176,24 @@ where
         let checked = match frame {
             None => None,
             Some(Err(error)) => Some(Err(Broken::by(&*error.into()))),
-            Some(Ok(frame)) => Some(checked(frame, this.left)),
+            Some(Ok(frame)) => Some(checked(frame, &mut this.left)),
         };
-        if let Some(upload) = this.upload {
-            upload.moved.set(Instant::now());
-            upload.waits.set(false);
-            if let Some(Err(broken)) = &checked {
-                upload.broken.set(Some(*broken));
-            }
+        upload.moved.set(Instant::now());
+        upload.waits.set(false);
+        if let Some(Err(broken)) = &checked {
+            upload.broken.set(Some(*broken));
         }
         Poll::Ready(checked)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let body = self.upload.as_ref().map(|upload| upload.body.borrow());
+        body.is_none_or(|body| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let body = self.upload.as_ref().map(|upload| upload.body.borrow());
+        body.map_or(SizeHint::with_exact(0), |body| body.size_hint())
     }
 }
 

@@ -59,7 +59,7 @@ metrics! {
     describe_gauge DIRECTORY_KEYS = "directory_keys", Count, "How many keys are cached, about.";
     describe_counter LIMITER_CROWDED = "limiter_crowded_total", Count, "Requests of keys that share a rate limit's state because `limiter.max_keys` others are in use.";
     describe_counter UPSTREAM_CONNECTIONS = "upstream_connections_total", Count, "Connections that were opened to an upstream; the label `upstream` is its name.";
-    describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that were tried once more, nothing of them having been sent: on a new connection, or on another target; the label `upstream` is its name.";
+    describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that were tried once more, not having been sent or having been turned away: on another connection, or on another target; the label `upstream` is its name.";
     describe_counter UPSTREAM_FAILURES = "upstream_failures_total", Count, "Requests that an upstream failed; the label `upstream` is its name, `failure` is failed or `timed_out`.";
     describe_counter UPSTREAM_BUSY = "upstream_busy_total", Count, "Requests that were refused because an upstream had as many as it may have; the label `upstream` is its name.";
     describe_counter UPSTREAM_WAITED = "upstream_waited_total", Count, "Requests that waited for a connection because a target had as many as it may have; the label `upstream` is its name.";

@@ -16,4 +16,5 @@ mod pools;
 mod reuse;
 mod tls;
 mod tunnels;
+mod turned_away;
 mod wire;

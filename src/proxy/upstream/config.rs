@@ -68,7 +68,7 @@ pub struct UpstreamConfig {
     /// How long one may wait.
     #[serde(deserialize_with = "setting::duration")]
     pub max_wait: Duration,
-    /// How many of a hundred requests may be tried on another target.
+    /// How many of a hundred requests may be sent to another target, or once more.
     pub retry_percent: u32,
     /// How often the names of targets are looked up again.
     #[serde(deserialize_with = "setting::duration")]
