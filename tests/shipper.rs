@@ -38,6 +38,9 @@ struct Memory {
     /// So many calls to delete what is old fail; how many there were.
     fail_to_expire: AtomicU32,
     expiries: AtomicU32,
+    /// The first batch is never answered for; whether it came.
+    hangs: AtomicBool,
+    hung: AtomicBool,
     /// It fails for good once it has stored one more batch.
     only_one: AtomicBool,
 }
@@ -70,6 +73,10 @@ fn take_one(from: &AtomicU32) -> bool {
 impl UsageSink for Memory {
     fn store(&self, batch: Arc<Batch>) -> BoxFuture<'_, Result<Stored, SinkError>> {
         async move {
+            if self.hangs.swap(false, Ordering::Relaxed) {
+                self.hung.store(true, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
             if take_one(&self.fail) {
                 return Err(away());
             }
@@ -196,6 +203,25 @@ async fn everything_is_stored_once_by_the_time_it_ends() {
     assert!(shipper.run(std::future::ready(())).await);
     assert!(sink.keys().into_iter().eq(0..2500));
     assert_eq!(*sink.refusals.lock().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_recorded_while_a_batch_is_on_its_way_is_stored_by_the_end_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, writers) = begin(directory.path(), 1);
+    record(&writers[0], 0..10);
+    let sink = Arc::new(Memory::default());
+    sink.hangs.store(true, Ordering::Relaxed);
+    let shipper = shipper(journal, &Refusals::new(1), sink.clone());
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(shipper.run(async { drop(ended.await) }));
+    while !sink.hung.load(Ordering::Relaxed) {
+        tokio::task::yield_now().await;
+    }
+    record(&writers[0], 10..20);
+    drop(end);
+    assert!(running.await.unwrap());
+    assert!(sink.keys().into_iter().eq(0..20));
 }
 
 #[tokio::test(start_paused = true)]

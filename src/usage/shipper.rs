@@ -213,11 +213,12 @@ impl Shipper {
         Ok(own || dead)
     }
 
+    /// Whether there may be more to ship at once.
     async fn ship_own(&mut self) -> Result<bool, ShipError> {
-        let batch = match self.unacknowledged.clone() {
-            Some(batch) => batch,
-            None => Arc::new(self.journal.next_batch(BATCH)),
-        };
+        let held = self.unacknowledged.clone();
+        // What was recorded since one was read that is sent again is not in it.
+        let is_older = held.is_some();
+        let batch = held.unwrap_or_else(|| Arc::new(self.journal.next_batch(BATCH)));
         if batch.events.is_empty() && batch.writers == self.told {
             self.measure(&batch);
             return Ok(false);
@@ -229,7 +230,7 @@ impl Shipper {
         self.unacknowledged = None;
         self.told.clone_from(&batch.writers);
         self.measure(&batch);
-        Ok(self.journal.has_more())
+        Ok(is_older || self.journal.has_more())
     }
 
     /// What cannot be read is left, and looked for again later.
