@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::admin::{HealthConfig, KeyRef, NewKey};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, PASSWORD_FILE, Purpose};
 use crate::crypto::Suite;
+use crate::inherited::{self, Inherited};
 use crate::key::KeyName;
 use crate::repository::Filter;
 use crate::sample::Sample;
@@ -138,20 +139,24 @@ fn configure(
 }
 
 /// The usual ports of the loopback, or free ones where those are taken.
+///
+/// They listen at once: of two that start in the same moment only one can, so
+/// that the other one learns of it while it still has a choice.
 fn sockets() -> Result<Sockets, ServeError> {
-    let bind = |traffic, health| {
-        let server = server::Config {
-            listen: (Ipv4Addr::LOCALHOST, traffic).into(),
-            ..server::Config::default()
-        };
-        let health = HealthConfig {
-            listen: (Ipv4Addr::LOCALHOST, health).into(),
-        };
-        Sockets::bind(&server, &health)
-    };
-    bind(TRAFFIC_PORT, HEALTH_PORT)
-        .or_else(|_| bind(TRAFFIC_PORT, 0))
-        .or_else(|_| bind(0, 0))
+    let mut ours = Inherited::default();
+    for (name, port) in [
+        (inherited::TRAFFIC, TRAFFIC_PORT),
+        (inherited::HEALTH, HEALTH_PORT),
+    ] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        ours.add(name, listener.into());
+    }
+    Sockets::on(
+        &server::Config::default(),
+        &HealthConfig::default(),
+        &mut ours,
+    )
 }
 
 /// Makes a password unless one is kept already.

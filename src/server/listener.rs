@@ -95,10 +95,10 @@ impl Bound {
         setting: &'static str,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError::new(setting, address, source);
-        unshared(address).map_err(failed)?;
-        let first = prepared(address).map_err(failed)?;
+        // Shares the port with nobody who listens, not even one of ours.
+        let first = prepared(address, false).map_err(failed)?;
         let address = local(&first).map_err(failed)?;
-        let rest = (1..count).map(|_| prepared(address).map_err(failed));
+        let rest = (1..count).map(|_| prepared(address, true).map_err(failed));
         let sockets = std::iter::once(Ok(first)).chain(rest);
         Ok(Self {
             setting,
@@ -123,10 +123,7 @@ impl Bound {
         let (setting, address) = (self.setting, self.address);
         let failed = |source| BindError::new(setting, address, source);
         if !self.inherited {
-            // Somebody may have begun to listen meanwhile.
-            unshared(address).map_err(failed)?;
-            let listened = self.sockets.iter().try_for_each(|own| own.listen(BACKLOG));
-            listened.map_err(failed)?;
+            listen_alone(&self.sockets).map_err(failed)?;
         }
         spread(&self.sockets, workers).map_err(failed)
     }
@@ -143,15 +140,24 @@ fn spread(sockets: &[Socket], workers: usize) -> io::Result<Vec<Vec<TcpListener>
     Ok(of_workers)
 }
 
-/// Whether nobody listens on `address`: a socket that shares its port would also
-/// share it with another process of ours, one that does not share tells whether
-/// there is one.
-fn unshared(address: SocketAddr) -> io::Result<()> {
-    bound(address, false).map(drop)
+/// Sockets that share a port would also share it with another process of ours,
+/// and each would get a part of the clients. So the first one does not share it
+/// until it listens: the kernel lets one such listen, however many are bound.
+fn listen_alone(sockets: &[Socket]) -> io::Result<()> {
+    let Some((first, rest)) = sockets.split_first() else {
+        return Ok(());
+    };
+    first.listen(BACKLOG)?;
+    first.set_reuse_port(true)?;
+    rest.iter().try_for_each(|socket| socket.listen(BACKLOG))
 }
 
-fn prepared(address: SocketAddr) -> io::Result<Socket> {
-    let socket = bound(address, true)?;
+fn prepared(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
     prepare(&socket)?;
     Ok(socket)
 }
@@ -167,18 +173,11 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
     address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
-fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::sync::Barrier;
+    use std::thread;
 
     use super::*;
 
@@ -214,6 +213,50 @@ mod tests {
             .unwrap();
         assert!(bound.listen(2).unwrap_err().is_taken());
         drop(first);
+    }
+
+    #[test]
+    fn of_those_that_begin_to_listen_in_the_same_moment_no_two_share_the_port() {
+        for _ in 0..200 {
+            let first = Bound::to("127.0.0.1:0".parse().unwrap(), 2, "server.listen").unwrap();
+            let address = first.address();
+            let second = Bound::to(address, 2, "server.listen").unwrap();
+            let together = Barrier::new(2);
+            let listening = thread::scope(|scope| {
+                let begun = [first, second].map(|bound| {
+                    let together = &together;
+                    scope.spawn(move || {
+                        together.wait();
+                        bound.listen(2)
+                    })
+                });
+                begun.map(|begun| begun.join().unwrap())
+            });
+            let sharing = listening.iter().filter(|result| result.is_ok()).count();
+            assert!(sharing <= 1);
+            for refused in listening.iter().filter_map(|result| result.as_ref().err()) {
+                assert!(refused.is_taken(), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_socket_of_a_port_gets_its_share_of_the_clients() {
+        let bound = Bound::to("127.0.0.1:0".parse().unwrap(), 3, "server.listen").unwrap();
+        let address = bound.address();
+        let listeners: Vec<_> = bound.listen(3).unwrap().into_iter().flatten().collect();
+        let mut reached = std::collections::BTreeSet::new();
+        // The kernel chooses by a hash of the client's port.
+        for _ in 0..500 {
+            let _client = TcpStream::connect(address).unwrap();
+            let ready = |listener: &&TcpListener| listener.accept().is_ok();
+            reached.extend(listeners.iter().position(|listener| ready(&listener)));
+        }
+        assert_eq!(
+            reached.len(),
+            listeners.len(),
+            "only {reached:?} are reached"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Barrier;
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,10 +20,6 @@ impl Quickstart {
     /// Starts it with nothing but a home directory, and reads what it prints
     /// until both lines to paste are there.
     fn start(home: &Path) -> Self {
-        // One at a time: a port is taken when it is listened on, and until then two
-        // that start together both choose the usual one.
-        static STARTING: Mutex<()> = Mutex::new(());
-        let _turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new(env!("CARGO_BIN_EXE_cypheron-edge"))
             .arg("quickstart")
             .env_clear()
@@ -45,7 +42,7 @@ impl Quickstart {
             }
         }
         // What it prints later must have somewhere to go.
-        std::thread::spawn(move || lines.for_each(drop));
+        thread::spawn(move || lines.for_each(drop));
         Self {
             child,
             curls,
@@ -130,6 +127,32 @@ fn its_configuration_finds_the_data_from_another_home_too() {
     let keys = String::from_utf8_lossy(&listed.stdout);
     assert!(keys.contains("\"quickstart\""), "{keys} {listed:?}");
     assert_eq!(quickstart.stop(), Some(0));
+}
+
+#[test]
+fn quickstarts_of_the_same_moment_each_have_a_port_of_their_own() {
+    const TOGETHER: usize = 6;
+    let homes: [_; TOGETHER] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let start = Barrier::new(TOGETHER);
+    let started: Vec<Quickstart> = thread::scope(|scope| {
+        let starting = homes.each_ref().map(|home| {
+            scope.spawn(|| {
+                start.wait();
+                Quickstart::start(home.path())
+            })
+        });
+        let started = starting.into_iter();
+        started.map(|starting| starting.join().unwrap()).collect()
+    });
+    for quickstart in &started {
+        // Each knows its own key only.
+        let mut shown: Vec<_> = quickstart.curls.iter().map(|curl| paste(curl)).collect();
+        shown.sort();
+        assert_eq!(shown, ["200", "401"]);
+    }
+    for quickstart in started {
+        assert_eq!(quickstart.stop(), Some(0));
+    }
 }
 
 #[test]
