@@ -101,6 +101,9 @@ pub mod subscriber;
 
 pub mod telemetry;
 
+#[cfg(feature = "edge")]
+pub mod accepting;
+
 pub mod crypto;
 pub mod permission;
 pub mod refusal;

@@ -28,7 +28,7 @@ const RANKS: &[&[&str]] = &[
         "subscriber",
     ],
     &["telemetry"],
-    &["crypto", "permission", "refusal", "token"],
+    &["accepting", "crypto", "permission", "refusal", "token"],
     &["key", "route"],
     &[
         "assertion",

@@ -24,6 +24,7 @@ use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::accepting::AcceptFailures;
 use crate::config::Config;
 use crate::inherited::{self, Inherited};
 use crate::socket_file::SocketFile;
@@ -160,12 +161,14 @@ impl Drop for Offer {
 async fn answer(listener: UnixListener, sockets: Vec<(String, OwnedFd)>, take: mpsc::Sender<()>) {
     // Ends with the task.
     let mut successors = JoinSet::new();
+    let mut failures = AcceptFailures::of("handover");
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
+            // Whoever wants to take over waits, or asks again.
             Err(error) => {
-                tracing::warn!(%error, "no process can take over from this one");
-                return;
+                failures.survive(&error).await;
+                continue;
             }
         };
         if let Err(error) = send(&stream, &sockets) {

@@ -30,13 +30,11 @@ use super::desk::Desk;
 use super::dialect::Dialect;
 use super::listener::{Bound, Listener};
 use super::meters::Meters;
+use crate::accepting::AcceptFailures;
 use crate::socket_file::SocketFile;
 
 /// Of all threads together; more wait to be accepted. A proxy keeps few.
 const CONNECTIONS: usize = 4096;
-
-/// After a failure to accept, most likely for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -283,6 +281,7 @@ impl<C> Door<C> {
         B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
     {
         let mut closing = self.closing.clone();
+        let mut failures = AcceptFailures::of("decisions");
         loop {
             // why: the semaphore is never closed.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
@@ -296,10 +295,7 @@ impl<C> Door<C> {
                 Ok(io) => {
                     spawn_local(self.converse(io, place));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the decision port cannot accept a connection");
-                    sleep(PAUSE).await;
-                }
+                Err(error) => failures.survive(&error).await,
             }
         }
     }

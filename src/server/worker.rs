@@ -20,12 +20,12 @@ use tower_service::Service;
 
 use super::connection::{Protocol, Spoken};
 use super::crowd::Crowd;
-use super::descriptors::AcceptFailures;
 use super::gate::Gate;
 use super::load::Loads;
 use super::registry::Registry;
 use super::tls::Tls;
 use super::{BoxError, Config, Connection, Handed, Raw};
+use crate::accepting::AcceptFailures;
 
 /// Which way a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Worker {
         mut handed: Handed,
         serve: &impl Fn(Accepted),
     ) {
-        let failures = AcceptFailures::new();
+        let mut failures = AcceptFailures::of("traffic");
         let mut stopped = self.stopped.clone();
         let mut end = std::pin::pin!(async {
             // An error means that the server is gone, which stops as well.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Health;
+use crate::accepting::AcceptFailures;
 use crate::telemetry::Metrics;
 
 /// Connections at once; more wait in the backlog. Probes and scrapers are few.
@@ -29,9 +30,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often what the histograms gathered is folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-/// After a failure to accept, most likely for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the keys are that verify assertions (RFC 8615 has the directory).
 const KEYS: &str = "/.well-known/jwks.json";
@@ -47,11 +45,12 @@ pub async fn serve_health(
     let mut upkeep = interval(UPKEEP);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut failures = AcceptFailures::of("health");
     loop {
         tokio::select! {
             () = &mut shutdown => return,
             _ = upkeep.tick() => metrics.upkeep(),
-            accepted = accept(&listener, &places) => {
+            accepted = accept(&listener, &places, &mut failures) => {
                 let (stream, place) = accepted;
                 let (health, metrics) = (Arc::clone(&health), metrics.clone());
                 tokio::spawn(async move {
@@ -66,16 +65,14 @@ pub async fn serve_health(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    failures: &mut AcceptFailures,
 ) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
     // why: the semaphore is never closed.
     let place = Arc::clone(places).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
-            Err(error) => {
-                tracing::warn!(%error, "the health port cannot accept a connection");
-                tokio::time::sleep(PAUSE).await;
-            }
+            Err(error) => failures.survive(&error).await,
         }
     }
 }
