@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
+use crate::certificate::Certificate;
 use crate::process::{Deployment, Edge, eventually};
 use crate::script::Script;
 use crate::upstream::Upstream;
@@ -85,19 +86,6 @@ fn printed(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// A certificate of its own, and the settings that serve it.
-fn tls(directory: &std::path::Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (chain, key) = (directory.join("chain.pem"), directory.join("key.pem"));
-    std::fs::write(&chain, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    format!(
-        "[server.tls]\ncertificates = [{{ chain = '{}', key = '{}' }}]\n",
-        chain.display(),
-        key.display()
-    )
-}
-
 #[test]
 fn nghttp_and_h2load_are_served_in_plain_and_over_tls() {
     if !are_there() {
@@ -105,7 +93,8 @@ fn nghttp_and_h2load_are_served_in_plain_and_over_tls() {
     }
     let upstream = Upstream::start();
     let directory = tempfile::tempdir().unwrap();
-    for (scheme, settings) in [("http", String::new()), ("https", tls(directory.path()))] {
+    let tls = Certificate::make(directory.path(), "edge").settings();
+    for (scheme, settings) in [("http", String::new()), ("https", tls)] {
         let edge = Deployment::new(upstream.address, &settings);
         let token = edge.key("loader", &["--rate-limit", "1000000"]);
         let _running = edge.serve();

@@ -10,6 +10,7 @@
 
 mod assertion;
 mod bad_input;
+mod certificate;
 mod client;
 mod counters;
 mod crash;
@@ -37,6 +38,7 @@ mod id_token;
 mod issue;
 #[cfg(feature = "postgres")]
 mod killed;
+mod load;
 mod logs;
 mod nginx;
 mod peers;
@@ -56,6 +58,7 @@ mod quickstart;
 mod relay;
 mod reload;
 mod restart;
+mod restart_encrypted;
 mod revocation;
 mod rotation;
 #[cfg(feature = "postgres")]

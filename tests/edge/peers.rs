@@ -13,22 +13,14 @@ use crate::process::{Deployment, Edge, eventually, free_address};
 use crate::upstream::Upstream;
 
 /// Enough to start, and few enough to run out of.
-const DESCRIPTORS: usize = 160;
+pub const DESCRIPTORS: usize = 160;
 
 #[test]
 fn an_edge_that_ran_out_of_file_descriptors_serves_whom_it_has_and_then_all() {
     let upstream = Upstream::start();
     let edge = Deployment::new(upstream.address, "");
     let token = edge.key("client", &[]);
-    let serve = edge.command(&["serve"]);
-    let mut limited = Command::new("sh");
-    let script = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" serve");
-    limited.args(["-c", &script]).arg(serve.get_program());
-    limited.env_clear().envs(
-        serve
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    let mut limited = edge.serve_after(&format!("ulimit -n {DESCRIPTORS}"));
     limited.stdin(Stdio::null()).stdout(Stdio::null());
     let child = limited.stderr(edge.log_file()).spawn().unwrap();
     let _running = Edge::of(child);
@@ -153,7 +145,7 @@ fn stored_clients(edge: &Deployment) -> Vec<String> {
 }
 
 /// Whether `program` is there; where it has to be, it is a failure that it is not.
-fn is_installed(program: &str, package: &str) -> bool {
+pub fn is_installed(program: &str, package: &str) -> bool {
     let found = Path::new(program).exists();
     if !found {
         let skipped = format!(

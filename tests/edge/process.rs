@@ -182,6 +182,19 @@ upstream = "app"
         command
     }
 
+    /// `serve`, in a shell that does something `before`.
+    pub fn serve_after(&self, before: &str) -> Command {
+        let plain = self.command(&["serve"]);
+        let variables = plain.get_envs();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{before} && exec \"$0\" serve")])
+            .arg(plain.get_program())
+            .env_clear()
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
     /// Runs a command that must succeed, and gives its standard output, trimmed.
     #[track_caller]
     pub fn ok(&self, arguments: &[&str]) -> String {

@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::client::get;
+use crate::certificate::{Certificate, Stream};
+use crate::client::{Connection, get};
 use crate::process::{Deployment, eventually};
 use crate::upstream::Upstream;
 
@@ -75,4 +76,42 @@ fn a_bad_file_is_refused_by_name_and_the_old_one_kept() {
         200,
         "the old routes serve"
     );
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_on_sighup_and_connections_that_are_open_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let [old, renewed] = ["old", "renewed"].map(|file| Certificate::make(directory.path(), file));
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, &old.settings());
+    let token = edge.key("client", &[]);
+    let running = edge.serve();
+    let ask = |connection: &mut Connection<Stream>| {
+        let answer = connection.get("/", &[("X-API-Key", &token)]);
+        answer.map(|answer| assert_eq!(answer.status, 200))
+    };
+    let mut early = Connection::over(old.connect(edge.traffic).unwrap());
+    ask(&mut early).unwrap();
+
+    // In files of another name, which nobody looks at unasked.
+    edge.configure(upstream.address, &renewed.settings());
+    ask(&mut Connection::over(old.connect(edge.traffic).unwrap())).unwrap();
+    running.signal(Signal::HUP);
+    let mut late = None;
+    eventually("the renewed certificate is shown", || {
+        let mut new = Connection::over(renewed.connect(edge.traffic).unwrap());
+        ask(&mut new).is_ok_and(|()| late.replace(new).is_none())
+    });
+    let shown = |connection: &Connection<Stream>| {
+        let certificates = connection.stream().conn.peer_certificates();
+        certificates.unwrap()[0].clone().into_owned()
+    };
+    assert_eq!(shown(&late.unwrap()), renewed.der);
+    assert_eq!(shown(&early), old.der);
+    ask(&mut early).unwrap();
+    assert!(
+        ask(&mut Connection::over(old.connect(edge.traffic).unwrap())).is_err(),
+        "the old one is still shown"
+    );
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
 }

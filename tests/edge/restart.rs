@@ -1,22 +1,22 @@
 //! Restarts under load: nobody is refused, no answer is cut, no usage is lost.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::client::{Connection, get};
 use crate::crash::complete_rows_by_key_name;
+use crate::load::{Client, Load, Task, name};
+use crate::peers::{DESCRIPTORS, is_installed};
 use crate::process::{Deployment, Edge, eventually};
 use crate::serving::rows;
 use crate::upstream::Upstream;
 
-const RESTARTS: usize = 3;
+pub const RESTARTS: usize = 3;
 
 /// How a client goes on after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,79 +34,24 @@ const CLIENTS: [Habit; 4] = [
     Habit::ConnectsAnew,
 ];
 
-/// Clients that bear neither a refused connection nor a cut answer.
-struct Load {
-    stop: Arc<AtomicBool>,
-    seen: Vec<Arc<AtomicU64>>,
-    clients: Vec<JoinHandle<()>>,
+fn clients() -> impl Iterator<Item = Client> {
+    CLIENTS
+        .into_iter()
+        .map(|habit| -> Client { Box::new(move |task| ask(habit, task)) })
 }
 
-impl Load {
-    fn begin(edge: &Deployment) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen: Vec<Arc<AtomicU64>> = CLIENTS.iter().map(|_| Arc::default()).collect();
-        let clients = CLIENTS.iter().zip(&seen).enumerate();
-        let clients = clients.map(|(number, (&habit, seen))| {
-            let token = edge.key(&name(number), &["--rate-limit", "100000000"]);
-            let (stop, seen, address) = (Arc::clone(&stop), Arc::clone(seen), edge.traffic);
-            thread::spawn(move || ask(address, habit, &token, &stop, &seen))
-        });
-        let clients = clients.collect();
-        Self {
-            stop,
-            seen,
-            clients,
-        }
-    }
-
-    fn seen(&self) -> Vec<u64> {
-        let seen = self.seen.iter();
-        seen.map(|seen| seen.load(Ordering::SeqCst)).collect()
-    }
-
-    /// Waits until every client had some more answers.
-    fn goes_on(&self) {
-        let before = self.seen();
-        eventually("every client goes on", || {
-            assert!(
-                !self.clients.iter().any(JoinHandle::is_finished),
-                "a client was disappointed"
-            );
-            let now = self.seen();
-            now.iter()
-                .zip(&before)
-                .all(|(now, before)| *now > before + 100)
-        });
-    }
-
-    /// How many answers each client had.
-    fn end(self) -> Vec<u64> {
-        self.stop.store(true, Ordering::SeqCst);
-        for client in self.clients {
-            client.join().unwrap();
-        }
-        self.seen
-            .iter()
-            .map(|seen| seen.load(Ordering::SeqCst))
-            .collect()
-    }
-}
-
-fn name(number: usize) -> String {
-    format!("client-{number}")
-}
-
-fn ask(address: SocketAddr, habit: Habit, token: &str, stop: &AtomicBool, seen: &AtomicU64) {
+fn ask(habit: Habit, task: &Task) {
     let mut kept: Option<Connection> = None;
-    while !stop.load(Ordering::SeqCst) {
+    while task.goes_on() {
         let mut connection = kept.take().unwrap_or_else(|| {
-            Connection::open(address).unwrap_or_else(|error| panic!("{habit:?}: refused: {error}"))
+            Connection::open(task.edge)
+                .unwrap_or_else(|error| panic!("{habit:?}: refused: {error}"))
         });
         let answer = connection
-            .get("/", &[("X-API-Key", token)])
+            .get("/", &[("X-API-Key", &task.token)])
             .unwrap_or_else(|error| panic!("{habit:?}: cut: {error}"));
         assert_eq!(answer.status, 200);
-        seen.fetch_add(1, Ordering::SeqCst);
+        task.count();
         if habit == Habit::KeepsAlive && answer.header("connection") != Some("close") {
             kept = Some(connection);
         }
@@ -117,18 +62,21 @@ fn ask(address: SocketAddr, habit: Habit, token: &str, stop: &AtomicBool, seen: 
 
 /// Nobody comes after the last edge: it has the time to store what it has, on a
 /// busy machine too.
-fn flushes() -> [(&'static str, String); 1] {
+pub fn flushes() -> [(&'static str, String); 1] {
     [("CYPHERON_EDGE__USAGE__FLUSH_TIMEOUT", "1m".to_owned())]
 }
 
 /// Every answer that a client saw has one row, and there are no others.
 #[expect(clippy::print_stdout, reason = "the counts are to be seen")]
-fn everything_is_stored_once(edge: &Deployment, seen: &[u64]) {
-    let total: u64 = seen.iter().sum();
-    eventually("everything is stored", || {
-        rows(edge) >= i64::try_from(total).unwrap()
-    });
+pub fn everything_is_stored_once(edge: &Deployment, seen: &[u64]) {
+    // Whoever stores anything has ended.
     let stored = complete_rows_by_key_name(edge);
+    assert_eq!(
+        rows(edge),
+        i64::try_from(seen.iter().sum::<u64>()).unwrap(),
+        "{seen:?}, {stored:?}, {}",
+        edge.log_text()
+    );
     for (number, seen) in seen.iter().enumerate() {
         assert_eq!(stored[&name(number)], *seen, "{}", name(number));
     }
@@ -153,16 +101,7 @@ fn serve_on(edge: &Deployment, traffic: &TcpListener, health: &TcpListener) -> E
 
 /// `serve`, after `moves` of what it has for standard input and output.
 fn activated(edge: &Deployment, moves: &str, count: usize) -> Command {
-    let plain = edge.command(&["serve"]);
-    let variables = plain.get_envs();
-    let script = format!("{moves}; export LISTEN_PID=$$ LISTEN_FDS={count}; exec \"$0\" serve");
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &script])
-        .arg(plain.get_program())
-        .env_clear()
-        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
-    command
+    edge.serve_after(&format!("{moves}; export LISTEN_PID=$$ LISTEN_FDS={count}"))
 }
 
 fn copy(socket: &impl AsFd) -> Stdio {
@@ -184,7 +123,7 @@ fn on_sockets_that_systemd_keeps_restarts_refuse_cut_and_lose_nothing() {
     );
     std::fs::write(edge.config(), elsewhere).unwrap();
     let mut running = serve_on(&edge, &traffic, &health);
-    let load = Load::begin(&edge);
+    let load = Load::begin(&edge, clients());
     for _ in 0..RESTARTS {
         load.goes_on();
         assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
@@ -234,7 +173,7 @@ fn with_decisions(upstream: &Upstream) -> (Deployment, tempfile::TempDir, PathBu
 }
 
 /// Starts an edge that takes over from one that runs, and waits until that ended.
-fn taken_over(edge: &Deployment, mut running: Edge) -> Edge {
+pub fn taken_over(edge: &Deployment, mut running: Edge) -> Edge {
     let next = edge.command(&["serve", "--take-over"]);
     let mut next = edge.started(next, edge.health);
     eventually("the process before has ended", || {
@@ -250,7 +189,7 @@ fn processes_that_take_over_from_each_other_refuse_cut_and_lose_nothing() {
     let upstream = Upstream::start();
     let (edge, _directory, socket) = with_decisions(&upstream);
     let mut running = edge.serve();
-    let load = Load::begin(&edge);
+    let load = Load::begin(&edge, clients());
     for _ in 0..RESTARTS {
         load.goes_on();
         running = taken_over(&edge, running);
@@ -269,7 +208,7 @@ fn a_process_that_cannot_take_over_changes_nothing() {
     let upstream = Upstream::start();
     let (edge, _directory, socket) = with_decisions(&upstream);
     let running = edge.serve();
-    let load = Load::begin(&edge);
+    let load = Load::begin(&edge, clients());
     load.goes_on();
     for _ in 0..RESTARTS {
         let mut next = edge.command(&["serve", "--take-over"]);
@@ -286,4 +225,66 @@ fn a_process_that_cannot_take_over_changes_nothing() {
     let seen = load.end();
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
     everything_is_stored_once(&edge, &seen);
+}
+
+#[test]
+fn a_process_without_a_file_descriptor_hands_over_once_it_has_one() {
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let limited = edge.serve_after(&format!(
+        "exec </dev/null >/dev/null; ulimit -n {DESCRIPTORS}"
+    ));
+    let running = edge.started(limited, edge.health);
+    // The kernel takes them, and the edge cannot have them all.
+    let many: Vec<_> = (0..2 * DESCRIPTORS)
+        .map(|_| TcpStream::connect(edge.traffic).unwrap())
+        .collect();
+    let has_none_for = |listener: &str| {
+        let log = edge.log_text();
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("cannot accept connections") && line.contains(listener))
+    };
+    eventually("no file descriptor is left", || has_none_for("traffic"));
+    let file = edge.data().join(format!("{}.sock", edge.traffic));
+    let asking = UnixStream::connect(file).unwrap();
+    eventually("nobody can take over", || has_none_for("handover"));
+    drop((asking, many));
+    let running = taken_over(&edge, running);
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+}
+
+const SYSTEMD: &str = "/usr/bin/systemd-socket-activate";
+
+#[test]
+fn systemd_s_own_tool_starts_an_edge_for_the_client_that_waits() {
+    if !is_installed(SYSTEMD, "systemd") {
+        return;
+    }
+    let upstream = Upstream::start();
+    let edge = Deployment::new(upstream.address, "");
+    let token = edge.key("first", &[]);
+    let serve = edge.command(&["serve"]);
+    let mut systemd = Command::new(SYSTEMD);
+    for address in [edge.traffic, edge.health] {
+        systemd.arg(format!("--listen={address}"));
+    }
+    systemd.arg("--fdname=traffic:health");
+    for (name, value) in serve.get_envs() {
+        let (name, value) = (name.to_str().unwrap(), value.unwrap().to_str().unwrap());
+        systemd.arg(format!("--setenv={name}={value}"));
+    }
+    systemd.arg(serve.get_program()).arg("serve");
+    systemd.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = systemd.stderr(edge.log_file()).spawn().unwrap();
+    let running = Edge::of(child);
+    let mut first = None;
+    eventually("its sockets are there", || {
+        first = Connection::open(edge.traffic).ok();
+        first.is_some()
+    });
+    let answer = first.unwrap().get("/", &[("X-API-Key", &token)]).unwrap();
+    assert_eq!(answer.status, 200, "{}", edge.log_text());
+    assert_eq!(get(edge.health, "/readyz", &[]).status, 200);
+    // It became the edge.
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
 }

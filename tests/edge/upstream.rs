@@ -1,6 +1,6 @@
 //! An upstream application: one thread a connection, answers `200` with the
 //! request line and the headers it saw; `/slow` answers when told to, and the
-//! answer to `/stream` never ends.
+//! answer to `/stream` never ends. Who asks for a WebSocket hears what he says.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -80,6 +80,13 @@ impl Shared {
                 drop(self.release.wait_while(released, |released| !*released));
             }
             let mut writer = stream;
+            if head.to_lowercase().contains("\r\nupgrade: websocket\r\n") {
+                let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                                Upgrade: websocket\r\n\r\n";
+                writer.write_all(switched.as_bytes())?;
+                std::io::copy(&mut reader, &mut writer)?;
+                return Ok(());
+            }
             if head.starts_with("GET /stream") {
                 let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nbegun\n\r\n";
                 writer.write_all(begun.as_bytes())?;
