@@ -22,6 +22,7 @@ mod caller;
 mod config;
 mod desk;
 mod dialect;
+mod door;
 mod listener;
 mod meters;
 mod serve;

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,11 +14,9 @@ use http::{HeaderName, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
@@ -28,9 +25,9 @@ use super::Listeners;
 use super::caller::Caller;
 use super::desk::Desk;
 use super::dialect::Dialect;
+use super::door::{Door, Stage};
 use super::listener::{Bound, Listener};
 use super::meters::Meters;
-use crate::accepting::AcceptFailures;
 use crate::socket_file::SocketFile;
 
 /// Of all threads together; more wait to be accepted. A proxy keeps few.
@@ -44,6 +41,8 @@ pub struct Limits {
     /// For the next question's head, on a connection that has none.
     pub idle_timeout: Duration,
     pub drain_delay: Duration,
+    /// For a question that may be on its way, on a connection that has none.
+    pub drain_idle: Duration,
     pub drain_timeout: Duration,
 }
 
@@ -192,7 +191,7 @@ impl Thread {
         let limits = self.limits;
         LocalSet::new().block_on(&runtime, async move {
             let for_client = Rc::new(make());
-            let (close, closing) = watch::channel(false);
+            let (tell, stage) = watch::channel(Stage::Open);
             let (alive, mut ended) = mpsc::channel::<Infallible>(1);
             for shared in self.listeners {
                 let desk = Rc::new(Desk {
@@ -206,7 +205,7 @@ impl Thread {
                     desk,
                     http1: http1(limits),
                     places: Arc::clone(&self.places),
-                    closing: closing.clone(),
+                    stage: stage.clone(),
                     alive: alive.clone(),
                 };
                 match shared.socket {
@@ -222,9 +221,17 @@ impl Thread {
             // A sender that is gone says the same.
             let _ = stopped.wait_for(|stopped| *stopped).await;
             sleep(limits.drain_delay).await;
-            close.send_replace(true);
+            tell.send_replace(Stage::Leaving);
+            let in_all = limits.drain_timeout;
+            let idle = limits.drain_idle.min(in_all / 2);
             // What is still open then is cut.
-            let _ = timeout(limits.drain_timeout, ended.recv()).await;
+            let _ = timeout(in_all, async {
+                if timeout(idle, ended.recv()).await.is_err() {
+                    tell.send_replace(Stage::Closing);
+                    ended.recv().await;
+                }
+            })
+            .await;
             Ok(())
         })
     }
@@ -236,97 +243,4 @@ fn http1(limits: Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout);
     http1
-}
-
-/// A kind of socket that connections come in by.
-trait Accept: 'static {
-    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
-
-    async fn next(&self) -> io::Result<Self::Io>;
-}
-
-impl Accept for TcpListener {
-    type Io = tokio::net::TcpStream;
-
-    async fn next(&self) -> io::Result<Self::Io> {
-        let (stream, _) = self.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-}
-
-impl Accept for UnixListener {
-    type Io = tokio::net::UnixStream;
-
-    async fn next(&self) -> io::Result<Self::Io> {
-        Ok(self.accept().await?.0)
-    }
-}
-
-/// Where connections come in that lead to a desk.
-struct Door<C> {
-    desk: Rc<Desk<C>>,
-    http1: http1::Builder,
-    places: Arc<Semaphore>,
-    closing: watch::Receiver<bool>,
-    alive: mpsc::Sender<Infallible>,
-}
-
-impl<C> Door<C> {
-    async fn keep<A, S, B>(self, listener: A)
-    where
-        A: Accept,
-        C: Fn(IpAddr) -> S + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
-    {
-        let mut closing = self.closing.clone();
-        let mut failures = AcceptFailures::of("decisions");
-        loop {
-            // why: the semaphore is never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
-            let accepted = tokio::select! {
-                _ = closing.wait_for(|closing| *closing) => return,
-                accepted = listener.next() => accepted,
-            };
-            match accepted {
-                Ok(io) => {
-                    spawn_local(self.converse(io, place));
-                }
-                Err(error) => failures.survive(&error).await,
-            }
-        }
-    }
-
-    fn converse<I, S, B>(
-        &self,
-        io: I,
-        place: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + use<C, I, S, B>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + 'static,
-        C: Fn(IpAddr) -> S + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
-        B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
-    {
-        let (desk, http1) = (Rc::clone(&self.desk), self.http1.clone());
-        let (mut closing, alive) = (self.closing.clone(), self.alive.clone());
-        async move {
-            let service = service_fn(|request| desk.answer(request));
-            let mut connection = std::pin::pin!(http1.serve_connection(TokioIo::new(io), service));
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                _ = closing.wait_for(|closing| *closing) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a proxy's connection broke off");
-            }
-            drop((place, alive));
-        }
-    }
 }

@@ -1,8 +1,11 @@
 //! The edge as others ask it: Traefik and Envoy, in their own words.
 
+use std::io;
 use std::net::SocketAddr;
 
-use crate::client::{Response, get};
+use rustix::process::Signal;
+
+use crate::client::{Connection, Response, get};
 use crate::process::{Deployment, eventually, free_address};
 use crate::serving::rows;
 use crate::upstream::Upstream;
@@ -18,6 +21,13 @@ struct Asked {
 
 impl Asked {
     fn in_dialect(dialect: &str) -> Self {
+        Self::in_environment(dialect, [])
+    }
+
+    fn in_environment<const MORE: usize>(
+        dialect: &str,
+        more: [(&'static str, String); MORE],
+    ) -> Self {
         let (place, upstream) = (free_address(), Upstream::start());
         let settings = format!(
             r#"
@@ -48,7 +58,8 @@ query_parameter = "key"
         )
         .replace("asked in the query", "query");
         let secret = SECRET.replace(' ', "-");
-        let environment = [("DECISION_SECRET", secret)];
+        let mut environment = vec![("DECISION_SECRET", secret)];
+        environment.extend(more);
         let deployment = Deployment::in_environment(upstream.address, &settings, environment);
         Self {
             deployment,
@@ -74,13 +85,23 @@ query_parameter = "key"
 
     /// What Envoy asks.
     fn envoy(&self, target: &str, more: &[(&str, &str)]) -> Response {
+        let mut connection = Connection::open(self.place).unwrap();
+        self.envoy_over(&mut connection, target, more).unwrap()
+    }
+
+    fn envoy_over(
+        &self,
+        connection: &mut Connection,
+        target: &str,
+        more: &[(&str, &str)],
+    ) -> io::Result<Response> {
         let secret = SECRET.replace(' ', "-");
         let mut headers = vec![
             ("X-Edge-Decision-Secret", &*secret),
             ("X-Original-Address", "192.0.2.7"),
         ];
         headers.extend(more);
-        get(self.place, target, &headers)
+        connection.get(target, &headers)
     }
 }
 
@@ -275,7 +296,7 @@ fn routes_are_reloaded_here_too_and_a_port_without_a_secret_is_refused() {
     let text = std::fs::read_to_string(edge.config()).unwrap();
     let reloaded = text.replace("path = \"/open\"", "path = \"/new\"");
     std::fs::write(edge.config(), reloaded).unwrap();
-    running.signal(rustix::process::Signal::HUP);
+    running.signal(Signal::HUP);
     eventually("the route is public", || {
         asked.traefik("GET", "/new", "192.0.2.7", &[]).status == 200
     });
@@ -284,4 +305,45 @@ fn routes_are_reloaded_here_too_and_a_port_without_a_secret_is_refused() {
     assert_eq!(refused.status.code(), Some(2));
     let problems = String::from_utf8_lossy(&refused.stderr);
     assert!(problems.contains("DECISION_SECRET: not set"), "{problems}");
+}
+
+fn draining(idle: &str, in_all: &str) -> [(&'static str, String); 2] {
+    [
+        ("CYPHERON_EDGE__SERVER__DRAIN_IDLE", idle.to_owned()),
+        ("CYPHERON_EDGE__SERVER__DRAIN_TIMEOUT", in_all.to_owned()),
+    ]
+}
+
+#[test]
+fn a_proxy_that_keeps_its_connection_is_told_by_an_answer_that_it_ends() {
+    // Longer than the test takes on any machine.
+    let asked = Asked::in_environment("envoy", draining("2m", "5m"));
+    let edge = &asked.deployment;
+    let mut running = edge.serve();
+    let mut kept = Connection::open(asked.place).unwrap();
+    let mut asks = || asked.envoy_over(&mut kept, "/open", &[]);
+    assert_eq!(asks().unwrap().header("connection"), None);
+    running.signal(Signal::TERM);
+    let mut last = false;
+    eventually("an answer is the last", || {
+        let answer = asks().unwrap();
+        assert_eq!(answer.status, 200);
+        last = answer.header("connection") == Some("close");
+        last
+    });
+    assert!(asks().is_err(), "there was another one");
+    assert_eq!(running.wait(), Some(0), "{}", edge.log_text());
+}
+
+#[test]
+fn a_connection_on_which_no_proxy_asks_holds_up_no_end() {
+    let asked = Asked::in_environment("envoy", draining("50ms", "5m"));
+    let edge = &asked.deployment;
+    let mut running = edge.serve();
+    let mut idle = Connection::open(asked.place).unwrap();
+    let answer = asked.envoy_over(&mut idle, "/open", &[]).unwrap();
+    assert_eq!(answer.status, 200);
+    running.signal(Signal::TERM);
+    eventually("it has ended", || running.ended().is_some());
+    assert_eq!(running.wait(), Some(0), "{}", edge.log_text());
 }

@@ -19,6 +19,7 @@ pub(super) fn decide(
     let limits = decision::Limits {
         idle_timeout: config.server.idle_timeout,
         drain_delay: config.server.drain_delay,
+        drain_idle: config.server.drain_idle,
         drain_timeout: config.server.drain_timeout,
     };
     let told = [&proxy::SAID_BY_US[..], &parts.credentials].concat();
