@@ -86,23 +86,23 @@ query_parameter = "key"
     /// What Envoy asks.
     fn envoy(&self, target: &str, more: &[(&str, &str)]) -> Response {
         let mut connection = Connection::open(self.place).unwrap();
-        self.envoy_over(&mut connection, target, more).unwrap()
+        ask_as_envoy(&mut connection, target, more).unwrap()
     }
+}
 
-    fn envoy_over(
-        &self,
-        connection: &mut Connection,
-        target: &str,
-        more: &[(&str, &str)],
-    ) -> io::Result<Response> {
-        let secret = SECRET.replace(' ', "-");
-        let mut headers = vec![
-            ("X-Edge-Decision-Secret", &*secret),
-            ("X-Original-Address", "192.0.2.7"),
-        ];
-        headers.extend(more);
-        connection.get(target, &headers)
-    }
+/// What Envoy asks.
+fn ask_as_envoy(
+    connection: &mut Connection,
+    target: &str,
+    more: &[(&str, &str)],
+) -> io::Result<Response> {
+    let secret = SECRET.replace(' ', "-");
+    let mut headers = vec![
+        ("X-Edge-Decision-Secret", &*secret),
+        ("X-Original-Address", "192.0.2.7"),
+    ];
+    headers.extend(more);
+    connection.get(target, &headers)
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn a_proxy_that_keeps_its_connection_is_told_by_an_answer_that_it_ends() {
     let edge = &asked.deployment;
     let mut running = edge.serve();
     let mut kept = Connection::open(asked.place).unwrap();
-    let mut asks = || asked.envoy_over(&mut kept, "/open", &[]);
+    let mut asks = || ask_as_envoy(&mut kept, "/open", &[]);
     assert_eq!(asks().unwrap().header("connection"), None);
     running.signal(Signal::TERM);
     let mut last = false;
@@ -341,7 +341,7 @@ fn a_connection_on_which_no_proxy_asks_holds_up_no_end() {
     let edge = &asked.deployment;
     let mut running = edge.serve();
     let mut idle = Connection::open(asked.place).unwrap();
-    let answer = asked.envoy_over(&mut idle, "/open", &[]).unwrap();
+    let answer = ask_as_envoy(&mut idle, "/open", &[]).unwrap();
     assert_eq!(answer.status, 200);
     running.signal(Signal::TERM);
     eventually("it has ended", || running.ended().is_some());

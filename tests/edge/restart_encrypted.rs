@@ -197,9 +197,9 @@ fn a_tunnel_goes_on_beside_the_next_process_until_the_drain_is_over() {
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     let mut says = |what: &[u8]| {
         tunnel.write_all(what).unwrap();
-        let mut heard = vec![0; what.len()];
-        tunnel.read_exact(&mut heard).unwrap();
-        assert_eq!(heard, what);
+        let mut echo = vec![0; what.len()];
+        tunnel.read_exact(&mut echo).unwrap();
+        assert_eq!(echo, what);
     };
     says(b"before");
 
