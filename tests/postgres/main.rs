@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod audit;
+#[path = "../authority/mod.rs"]
+mod authority;
 mod clocks;
 mod crash_points;
 #[path = "../desk/mod.rs"]

@@ -1,45 +1,17 @@
 //! What each `sslmode` asks of a server, through both pools.
 
 use std::fs;
-use std::path::PathBuf;
 
 use cypheron_edge::database::{Config, DatabaseManager, Server, SslMode};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tempfile::TempDir;
 
+use crate::authority::{Authority, Issued};
 use crate::server::{TestServer, shared};
 
-/// An authority, with its certificate in a file.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            issuer: Issuer::new(params, key),
-            directory,
-        }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    /// A server with a certificate for this name.
-    fn server(&self, name: &str) -> Option<TestServer> {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        TestServer::start_encrypted(&certificate.pem(), &key.serialize_pem())
-    }
+/// A server with a certificate for this name.
+fn server(authority: &Authority, name: &str) -> Option<TestServer> {
+    let Issued { chain, key } = authority.issue("server", &[name]);
+    let read = |file| fs::read_to_string(file).unwrap();
+    TestServer::start_encrypted(&read(chain), &read(key))
 }
 
 /// Whether both pools' connections are encrypted; why there is none.
@@ -51,7 +23,7 @@ async fn is_encrypted(
     const QUESTION: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     let server = Server {
         ssl_mode,
-        ssl_root_cert: root.map(Authority::file),
+        ssl_root_cert: root.map(|root| root.file("ca.pem")),
         ..Server::from_url(&server.url("postgres")).unwrap()
     };
     let manager = DatabaseManager::postgres(&server, &Config::default()).unwrap();
@@ -74,10 +46,10 @@ async fn is_encrypted(
 #[tokio::test]
 async fn a_server_is_trusted_as_far_as_the_mode_says() {
     let (ours, another) = (Authority::new(), Authority::new());
-    let Some(right) = ours.server("127.0.0.1") else {
+    let Some(right) = server(&ours, "127.0.0.1") else {
         return;
     };
-    let misnamed = ours.server("db.example").unwrap();
+    let misnamed = server(&ours, "db.example").unwrap();
     for (server, mode, root, expected) in [
         (&right, SslMode::Disable, None, Ok(false)),
         (&right, SslMode::Prefer, None, Ok(true)),

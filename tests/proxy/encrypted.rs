@@ -1,32 +1,13 @@
 //! What an upstream is told of a connection over TLS; curl is the client.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::process::Command;
 
+use super::authority::Authority;
 use super::edge::{Edge, to};
 use super::wire::{Upstream, field};
-
-/// Writes an authority, and a certificate of it for the edge and for a client.
-fn certificates(directory: &Path) {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let authority = params.self_signed(&key).unwrap();
-    fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    for name in ["edge.test", "client.test"] {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let leaf = params.signed_by(&key, &issuer).unwrap();
-        fs::write(directory.join(format!("{name}.pem")), leaf.pem()).unwrap();
-        fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
-}
 
 async fn curl(directory: &Path, edge: SocketAddr, more: &[&str]) -> String {
     let port = edge.port();
@@ -47,8 +28,11 @@ async fn curl(directory: &Path, edge: SocketAddr, more: &[&str]) -> String {
 
 #[tokio::test]
 async fn the_upstream_is_told_of_tls_and_of_the_certificate_that_was_shown() {
-    let directory = tempfile::tempdir().unwrap();
-    certificates(directory.path());
+    let authority = Authority::new();
+    for name in ["edge.test", "client.test"] {
+        authority.issue(name, &[name]);
+    }
+    let directory = &authority.directory;
     let upstream = Upstream::echoing().await;
     let at = directory.path().display();
     let edge = Edge::with(&format!(

@@ -3,7 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod altered;
+#[path = "../authority/mod.rs"]
+mod authority;
 mod bodies;
 mod edge;
 #[cfg(feature = "tls")]

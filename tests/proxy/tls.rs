@@ -2,67 +2,24 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use cypheron_edge::proxy::{UpstreamConfig, Upstreams};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::authority::{Authority, Issued};
 use super::edge::Edge;
 use super::failures::assert_problem;
 use super::wire::{Upstream, Wire};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
-
-/// An authority, and a directory for what it issues.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-    directory: TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            certificate: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-            directory,
-        }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// The files of a certificate for `name`, and of its key.
-    fn issue(&self, name: &str) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = (
-            self.file(&format!("{name}.pem")),
-            self.file(&format!("{name}.key")),
-        );
-        fs::write(&files.0, certificate.pem()).unwrap();
-        fs::write(&files.1, key.serialize_pem()).unwrap();
-        files
-    }
-}
 
 /// What an upstream saw of its last connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,8 +38,8 @@ impl Private {
     /// An upstream that proves to be `name`; with `clients`, to those only that
     /// `clients` vouches for.
     async fn called(name: &str, authority: &Authority, clients: Option<&Authority>) -> Self {
-        let (certificate, key) = authority.issue(name);
-        let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+        let Issued { chain, key } = authority.issue(name, &[name]);
+        let chain = vec![CertificateDer::from_pem_file(chain).unwrap()];
         let key = PrivateKeyDer::from_pem_file(key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -92,7 +49,8 @@ impl Private {
             None => builder.with_no_client_auth(),
             Some(clients) => {
                 let mut roots = RootCertStore::empty();
-                roots.add(clients.certificate.clone()).unwrap();
+                let authority = CertificateDer::from_pem_file(clients.file("ca.pem"));
+                roots.add(authority.unwrap()).unwrap();
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
@@ -200,7 +158,10 @@ async fn an_upstream_that_asks_who_we_are_is_shown_a_certificate() {
     let authority = Authority::new();
     let upstream = Private::called("localhost", &authority, Some(&authority)).await;
     assert_unreached(&upstream.behind("localhost", &ca(&authority))).await;
-    let (certificate, key) = authority.issue("edge");
+    let Issued {
+        chain: certificate,
+        key,
+    } = authority.issue("edge", &["edge"]);
     let ours = format!(
         "{}\ncertificate = '{}'\nkey = '{}'",
         ca(&authority),
@@ -267,8 +228,11 @@ async fn who_does_not_speak_tls_is_not_spoken_to() {
 #[test]
 fn what_cannot_be_used_is_named_with_its_file() {
     let authority = Authority::new();
-    let (certificate, key) = authority.issue("edge");
-    let (_, other_key) = authority.issue("other");
+    let Issued {
+        chain: certificate,
+        key,
+    } = authority.issue("edge", &["edge"]);
+    let other_key = authority.issue("other", &["other"]).key;
     let nonsense = authority.file("nonsense.pem");
     fs::write(&nonsense, "nonsense").unwrap();
     let [certificate, key, other_key, nonsense] =

@@ -8,7 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{PATIENCE, config, connect, read_answer, read_to_end, send, start};
+use super::{PATIENCE, config, connect, http2, read_answer, read_to_end, send, start};
+#[cfg(feature = "tls")]
+use super::{authority::Authority, tls};
 
 /// Whom the service of [`start`] saw.
 async fn ask(stream: &mut TcpStream) -> String {
@@ -28,7 +30,7 @@ fn balanced(from: &str) -> Config {
     Config {
         proxy_protocol: proxy_protocol::Config {
             from,
-            header_timeout: Duration::from_millis(200),
+            header_timeout: PATIENCE,
         },
         ..config()
     }
@@ -37,30 +39,34 @@ fn balanced(from: &str) -> Config {
 const TCP4: &str = "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
 const TCP6: &str = "PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n";
 
-/// Of version 2, and the client's address in it.
-fn binary() -> (Vec<u8>, &'static str) {
+/// Of version 2, from 192.0.2.8:56324.
+fn binary() -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0f".to_vec();
     header.extend([192, 0, 2, 8, 198, 51, 100, 1, 0xdc, 0x04, 1, 0xbb, 4, 0, 0]);
-    (header, "192.0.2.8:56324")
+    header
+}
+
+/// One of each kind, and whose connection it says it is.
+fn headers() -> [(Vec<u8>, &'static str); 3] {
+    [
+        (TCP4.into(), "192.0.2.7:56324"),
+        (TCP6.into(), "[2001:db8::7]:56324"),
+        (binary(), "192.0.2.8:56324"),
+    ]
 }
 
 #[tokio::test]
 async fn a_balancer_says_whose_each_connection_is() {
     let (address, _running) = start(&balanced("127.0.0.0/8"));
-    let (binary, client) = binary();
-    for (header, seen) in [
-        (TCP4.as_bytes(), "192.0.2.7:56324"),
-        (TCP6.as_bytes(), "[2001:db8::7]:56324"),
-        (&binary, client),
-    ] {
+    for (header, seen) in headers() {
         let mut stream = connect(address).await;
-        stream.write_all(header).await.unwrap();
+        stream.write_all(&header).await.unwrap();
         assert_eq!(ask(&mut stream).await, seen);
         // In pieces too.
         let mut stream = connect(address).await;
         stream.set_nodelay(true).unwrap();
         for byte in header {
-            stream.write_all(&[*byte]).await.unwrap();
+            stream.write_all(&[byte]).await.unwrap();
             tokio::task::yield_now().await;
         }
         assert_eq!(ask(&mut stream).await, seen);
@@ -79,7 +85,9 @@ async fn a_balancer_says_whose_each_connection_is() {
 
 #[tokio::test]
 async fn a_balancers_connection_without_a_header_is_closed_and_never_served() {
-    let (address, _running) = start(&balanced("127.0.0.0/8"));
+    let mut config = balanced("127.0.0.0/8");
+    config.proxy_protocol.header_timeout = Duration::from_millis(200);
+    let (address, _running) = start(&config);
     for begin in [
         "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
         "PROXY TCP4 192.0.2.7 198.51.100.1 1\r\n",
@@ -93,12 +101,63 @@ async fn a_balancers_connection_without_a_header_is_closed_and_never_served() {
 }
 
 #[tokio::test]
+async fn what_follows_a_header_may_be_http2() {
+    let (address, _running) = start(&balanced("127.0.0.0/8"));
+    for (header, seen) in headers() {
+        let sent = [&*header, &http2::asking()].concat();
+        // In one piece, with the header apart, and byte by byte.
+        for length in [sent.len(), header.len(), 1] {
+            let mut stream = connect(address).await;
+            stream.set_nodelay(true).unwrap();
+            for piece in sent.chunks(length) {
+                stream.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            let answered = http2::answered(stream).await;
+            assert_eq!(answered.as_deref(), Some(seen), "pieces of {length}");
+        }
+    }
+    // Who is to send a header is not served without, and nobody has two.
+    for begin in ["", &[TCP4, TCP4].concat()] {
+        let mut stream = connect(address).await;
+        let sent = [begin.as_bytes(), &http2::asking()].concat();
+        // It may be closed before all is written.
+        let _ = stream.write_all(&sent).await;
+        assert_eq!(http2::answered(stream).await, None, "{begin}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn a_header_comes_before_tls_and_what_is_agreed_on_in_it_is_spoken() {
+    let ca = Authority::new();
+    let config = Config {
+        proxy_protocol: balanced("127.0.0.0/8").proxy_protocol,
+        ..tls::config(&[&ca.line("a", &["a.test"])], "")
+    };
+    let (address, _running) = start(&config);
+    let mut client = ca.client();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
+    for (header, seen) in headers() {
+        let mut stream = connect(address).await;
+        stream.write_all(&header).await.unwrap();
+        let name = "a.test".try_into().unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        stream.write_all(&http2::asking()).await.unwrap();
+        let answered = http2::answered(stream).await;
+        assert_eq!(answered.as_deref(), Some(seen));
+    }
+}
+
+#[tokio::test]
 async fn nobody_else_is_believed() {
     let (address, _running) = start(&balanced("192.0.2.0/24"));
     let mut stream = connect(address).await;
     let own = stream.local_addr().unwrap().to_string();
     assert_eq!(ask(&mut stream).await, own);
-    for header in [TCP4.as_bytes(), &binary().0] {
+    for header in [TCP4.as_bytes(), &binary()] {
         let mut stream = connect(address).await;
         stream.write_all(header).await.unwrap();
         send(&mut stream, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;

@@ -7,7 +7,7 @@ use cypheron_edge::server::Config;
 use http::{Request, Version};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -47,7 +47,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A connection on which frames are written by hand.
-struct Frames(TcpStream);
+struct Frames<T = TcpStream>(T);
 
 impl Frames {
     async fn open(config: &Config) -> (Self, super::Running) {
@@ -58,7 +58,9 @@ impl Frames {
         frames.send(&frame(SETTINGS, 0, 0, &[])).await;
         (frames, running)
     }
+}
 
+impl<T: AsyncRead + AsyncWrite + Unpin> Frames<T> {
     /// Whether it could be sent: a server that is flooded stops listening.
     async fn send(&mut self, bytes: &[u8]) -> bool {
         timeout(PATIENCE, self.0.write_all(bytes))
@@ -99,6 +101,18 @@ impl Frames {
     async fn ends(&mut self) {
         while self.next().await.is_some() {}
     }
+}
+
+/// Everything that a client sends who asks for `/` once.
+pub(super) fn asking() -> Vec<u8> {
+    let get = frame(HEADERS, END_STREAM | END_HEADERS, 1, GET);
+    [PREFACE, &frame(SETTINGS, 0, 0, &[]), &get].concat()
+}
+
+/// The body of its answer, which is small; `None` when there is none.
+pub(super) async fn answered(stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<String> {
+    let answer = Frames(stream).next_of(DATA).await?;
+    Some(String::from_utf8(answer.payload).unwrap())
 }
 
 #[tokio::test]

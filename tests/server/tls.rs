@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cypheron_edge::clock::{Clock, Timestamp};
@@ -13,16 +13,12 @@ use cypheron_edge::server::{Config, Connection, Running, Server, StartError, tls
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_RSA_SHA256, RsaKeySize,
-};
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -31,58 +27,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::service_fn;
 
+use super::authority::Authority;
 use super::{PATIENCE, read_to_end, send};
 
 const ASK: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// An authority, and what it issued, in files.
-pub(super) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
 impl Authority {
-    pub(super) fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Test CA");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self {
-            issuer: Issuer::new(params, key),
-            directory,
-        }
-    }
-
-    pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Writes `<file>.pem` and `<file>.key`; gives the line that names them.
-    fn issue(&self, file: &str, names: &[&str]) -> String {
-        self.issue_with(file, names, &KeyPair::generate().unwrap())
-    }
-
-    pub(super) fn issue_with(&self, file: &str, names: &[&str], key: &KeyPair) -> String {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
-        params.distinguished_name.push(DnType::CommonName, file);
-        // As public authorities issue them: clients that are strict look at it.
-        let now =
-            Duration::from_secs(Clock::system().wall().as_micros().unsigned_abs() / 1_000_000);
-        params.not_before = (UNIX_EPOCH + now - Duration::from_hours(1)).into();
-        params.not_after = (UNIX_EPOCH + now + Duration::from_hours(90 * 24)).into();
-        params.use_authority_key_identifier_extension = true;
-        let certificate = params.signed_by(key, &self.issuer).unwrap();
-        let (chain, secret) = (format!("{file}.pem"), format!("{file}.key"));
-        fs::write(self.file(&chain), certificate.pem()).unwrap();
-        fs::write(self.file(&secret), key.serialize_pem()).unwrap();
-        files(&self.file(&chain), &self.file(&secret))
+    /// Issues a certificate; gives the line that names its files.
+    pub(super) fn line(&self, file: &str, names: &[&str]) -> String {
+        let issued = self.issue(file, names);
+        files(&issued.chain, &issued.key)
     }
 
     fn roots(&self) -> RootCertStore {
@@ -92,7 +46,7 @@ impl Authority {
         roots
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         self.client_with(aws_lc_rs::default_provider())
     }
 
@@ -117,7 +71,7 @@ impl Authority {
     }
 }
 
-fn files(chain: &Path, key: &Path) -> String {
+pub(super) fn files(chain: &Path, key: &Path) -> String {
     let (chain, key) = (chain.display(), key.display());
     format!("{{ chain = '{chain}', key = '{key}' }}")
 }
@@ -215,9 +169,9 @@ fn loaded(file: &Path) -> CertificateDer<'static> {
 #[tokio::test]
 async fn clients_get_the_certificate_of_the_name_they_ask_for() {
     let ca = Authority::new();
-    let first = ca.issue("first", &["first.test"]);
-    let wild = ca.issue("wild", &["*.example.test"]);
-    let exact = ca.issue("exact", &["api.example.test"]);
+    let first = ca.line("first", &["first.test"]);
+    let wild = ca.line("wild", &["*.example.test"]);
+    let exact = ca.line("exact", &["api.example.test"]);
     let served = serve(&config(&[&first, &wild, &exact], ""));
     for (name, file) in [
         ("first.test", "first.pem"),
@@ -241,7 +195,7 @@ async fn clients_get_the_certificate_of_the_name_they_ask_for() {
 #[tokio::test]
 async fn both_versions_are_spoken_and_the_hybrid_key_exchange_is_preferred() {
     let ca = Authority::new();
-    let served = serve(&config(&[&ca.issue("a", &["a.test"])], ""));
+    let served = serve(&config(&[&ca.line("a", &["a.test"])], ""));
     let client = served.connect(&ca.client(), "a.test").await.unwrap();
     assert_eq!(client.group(), NamedGroup::X25519MLKEM768);
     let classic = CryptoProvider {
@@ -268,7 +222,7 @@ async fn both_versions_are_spoken_and_the_hybrid_key_exchange_is_preferred() {
 async fn the_hybrid_key_exchange_can_be_required() {
     let ca = Authority::new();
     let more = "require_post_quantum = true";
-    let served = serve(&config(&[&ca.issue("a", &["a.test"])], more));
+    let served = serve(&config(&[&ca.line("a", &["a.test"])], more));
     let client = served.connect(&ca.client(), "a.test").await.unwrap();
     assert_eq!(client.group(), NamedGroup::X25519MLKEM768);
     let classic = CryptoProvider {
@@ -286,7 +240,7 @@ async fn the_hybrid_key_exchange_can_be_required() {
 #[tokio::test]
 async fn a_client_shows_a_certificate_as_the_listener_asks() {
     let (ca, clients, foreign) = (Authority::new(), Authority::new(), Authority::new());
-    let certificate = ca.issue("a", &["a.test"]);
+    let certificate = ca.line("a", &["a.test"]);
     clients.issue("alice", &["alice.test"]);
     foreign.issue("mallory", &["mallory.test"]);
     let authority = clients.file("ca.pem");
@@ -313,12 +267,12 @@ async fn a_client_shows_a_certificate_as_the_listener_asks() {
 async fn sessions_go_on_at_any_worker_and_after_a_reload_but_never_a_certificate_s() {
     let (ca, clients) = (Authority::new(), Authority::new());
     clients.issue("alice", &["alice.test"]);
-    let plain = config(&[&ca.issue("a", &["a.test"])], "");
+    let plain = config(&[&ca.line("a", &["a.test"])], "");
     let more = format!(
         "client_certificates = 'required'\nclient_ca = '{}'",
         clients.file("ca.pem").display()
     );
-    let known = config(&[&ca.issue("b", &["a.test"])], &more);
+    let known = config(&[&ca.line("b", &["a.test"])], &more);
     for (config, client, goes_on) in [
         (plain, ca.client(), true),
         (known, ca.client_as(&clients, "alice"), false),
@@ -345,7 +299,7 @@ async fn sessions_go_on_at_any_worker_and_after_a_reload_but_never_a_certificate
 #[tokio::test]
 async fn files_that_change_are_taken_into_use_and_open_connections_go_on() {
     let ca = Authority::new();
-    let served = serve(&config(&[&ca.issue("a", &["a.test"])], ""));
+    let served = serve(&config(&[&ca.line("a", &["a.test"])], ""));
     tokio::spawn(served.tls.clone().follow(Clock::system()));
     // A spawned task of this runtime begins at the first chance.
     tokio::task::yield_now().await;
@@ -378,7 +332,7 @@ async fn shown(served: &Served, ca: &Authority, certificate: &CertificateDer<'_>
 #[tokio::test]
 async fn files_that_are_no_good_change_nothing() {
     let ca = Authority::new();
-    let config = config(&[&ca.issue("a", &["a.test"])], "");
+    let config = config(&[&ca.line("a", &["a.test"])], "");
     let served = serve(&config);
     let old = loaded(&ca.file("a.pem"));
     fs::write(
@@ -399,7 +353,7 @@ async fn files_that_are_no_good_change_nothing() {
 async fn plain_is_served_beside_tls_where_both_are_wanted() {
     let ca = Authority::new();
     let more = "listen = '127.0.0.1:0'";
-    let served = serve(&config(&[&ca.issue("a", &["a.test"])], more));
+    let served = serve(&config(&[&ca.line("a", &["a.test"])], more));
     assert_ne!(served.plain, served.address);
     let mut client = served.connect(&ca.client(), "a.test").await.unwrap();
     assert_eq!(client.ask().await.unwrap(), "nobody.");
@@ -411,10 +365,7 @@ async fn plain_is_served_beside_tls_where_both_are_wanted() {
 #[tokio::test]
 async fn who_does_not_shake_hands_in_time_or_at_all_is_closed() {
     let ca = Authority::new();
-    let mut config = config(
-        &[&ca.issue("a", &["a.test"])],
-        "handshake_timeout = '100ms'",
-    );
+    let mut config = config(&[&ca.line("a", &["a.test"])], "handshake_timeout = '100ms'");
     config.first_byte_timeout = Duration::from_millis(100);
     let served = serve(&config);
     let mut silent = TcpStream::connect(served.address).await.unwrap();
@@ -448,7 +399,7 @@ fn what_cannot_be_used_is_said_with_the_file_and_what_to_do() {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    assert_eq!(check(&ca.issue("good", &["a.test"]), now), "");
+    assert_eq!(check(&ca.line("good", &["a.test"]), now), "");
     let written = |file: &str, text: &str| {
         fs::write(ca.file(file), text).unwrap();
         ca.file(file)
@@ -496,7 +447,7 @@ fn what_cannot_be_used_is_said_with_the_file_and_what_to_do() {
             "[0].key: |other.key|is not the key of",
         ),
         (
-            ca.issue("nameless", &[]),
+            ca.line("nameless", &[]),
             now,
             "[0].chain: |nameless.pem|names nobody",
         ),
@@ -528,7 +479,8 @@ fn what_cannot_be_used_is_said_with_the_file_and_what_to_do() {
 async fn curl_and_openssl_are_served() {
     let ca = Authority::new();
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-    let certificate = ca.issue_with("a", &["a.test"], &key);
+    let issued = ca.issue_with("a", &["a.test"], &key);
+    let certificate = files(&issued.chain, &issued.key);
     for (more, classic_is_served) in [("", true), ("require_post_quantum = true", false)] {
         let served = serve(&config(&[&certificate], more));
         let port = served.address.port();

@@ -4,8 +4,9 @@
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use tokio::process::Command;
 
+use super::authority::Authority;
 use super::python::python_with;
-use super::tls::{Authority, config, serve};
+use super::tls::{config, files, serve};
 
 /// Says what was agreed on, and what was answered.
 const ASK: &str = "
@@ -29,7 +30,7 @@ async fn node_agrees_on_the_hybrid_key_exchange() {
         return;
     };
     let ca = Authority::new();
-    let certificate = ca.issue_with("a", &["a.test"], &KeyPair::generate().unwrap());
+    let certificate = ca.line("a", &["a.test"]);
     for more in ["", "require_post_quantum = true"] {
         let served = serve(&config(&[&certificate], more));
         let port = served.address.port().to_string();
@@ -55,7 +56,8 @@ async fn sslyze_finds_no_weakness() {
         KeyPair::generate().unwrap(),
         KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
     ] {
-        let certificate = ca.issue_with("a", &["a.test"], &key);
+        let issued = ca.issue_with("a", &["a.test"], &key);
+        let certificate = files(&issued.chain, &issued.key);
         let served = serve(&config(&[&certificate], ""));
         let place = format!("a.test:{}", served.address.port());
         let output = Command::new(&python)
