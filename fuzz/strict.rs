@@ -3,17 +3,17 @@
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub method: String,
-    pub target: String,
-    pub fields: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    pub trailers: Vec<(String, String)>,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Request {
     /// Every value of a field.
-    pub fn all<'a>(&'a self, name: &str) -> Vec<&'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &str) -> Vec<&'a str> {
         values(&self.fields, name).collect()
     }
 }
@@ -27,7 +27,7 @@ fn values<'a>(fields: &'a [(String, String)], name: &str) -> impl Iterator<Item 
 
 /// The first request of `bytes` and how long it is; `None` when there is more
 /// to come of it.
-pub fn first(bytes: &[u8]) -> Result<Option<(Request, usize)>, String> {
+pub(crate) fn first(bytes: &[u8]) -> Result<Option<(Request, usize)>, String> {
     let Some((line, mut at)) = line(bytes, 0)? else {
         return Ok(None);
     };

@@ -1,9 +1,16 @@
-//! Every parser of the crate as a function over bytes: it must neither panic
-//! nor break the promise that it asserts.
+//! Every parser of the crate, and the proxy as a whole, as a function over
+//! bytes: it must neither panic nor break the promise that it asserts.
 //!
 //! `cargo test` runs them over the seeds and a fixed budget of mutations,
 //! cargo-fuzz for as long as one likes. A new one is a function here, a row of
 //! [`TARGETS`], a directory of seeds and one line in `fuzz_targets`.
+
+#[cfg(feature = "edge")]
+mod origin;
+#[cfg(feature = "edge")]
+pub(crate) mod proxy;
+#[cfg(feature = "edge")]
+mod strict;
 
 use std::sync::LazyLock;
 
@@ -48,6 +55,8 @@ pub(crate) const TARGETS: &[Target] = &[
     ("outcome", outcome),
     ("path", path),
     ("permission", permission),
+    #[cfg(feature = "edge")]
+    ("proxy", proxy::run),
     #[cfg(feature = "edge")]
     ("proxy_header", proxy_header),
     ("request_id", request_id),

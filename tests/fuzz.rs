@@ -6,6 +6,14 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "edge")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "what a case expects no longer holds of it"
+)]
+#[path = "edge/framing/case.rs"]
+mod case;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
@@ -15,8 +23,12 @@ use std::path::{Path, PathBuf};
 
 use targets::TARGETS;
 
-/// For each target; all of them take a few seconds together.
+/// For each parser; all of them take a few seconds together.
 const MUTATIONS: usize = 40_000;
+
+/// For the proxy, to which every input is a connection.
+#[cfg(feature = "edge")]
+const CONNECTIONS: usize = 4000;
 
 /// Bytes that parsers treat specially.
 const TELLING: &[u8] = b"\0\n\r %*+-./0:;\\_\"{}[]Zz\x7f\x80\xff";
@@ -86,24 +98,46 @@ fn run(target: &str, input: &[u8]) {
     assert!(ended.is_ok(), "{target} fails on {}", input.escape_ascii());
 }
 
+/// Runs a target over its seeds, and over so many mutations of them.
+fn run_all(target: &str, seeds: &[Vec<u8>], mutations: usize) {
+    assert!(!seeds.is_empty(), "{target} has no seeds");
+    run(target, b"");
+    for seed in seeds {
+        run(target, seed);
+    }
+    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..mutations {
+        let mut input = seeds[random.below(seeds.len())].clone();
+        for _ in 0..=random.below(4) {
+            mutate(&mut input, seeds, &mut random);
+        }
+        run(target, &input);
+    }
+}
+
 #[test]
 fn no_input_breaks_a_parser() {
     for (target, _) in TARGETS {
-        let seeds = seeds(target);
-        assert!(!seeds.is_empty(), "{target} has no seeds");
-        run(target, b"");
-        for seed in &seeds {
-            run(target, seed);
-        }
-        let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
-        for _ in 0..MUTATIONS {
-            let mut input = seeds[random.below(seeds.len())].clone();
-            for _ in 0..=random.below(4) {
-                mutate(&mut input, &seeds, &mut random);
-            }
-            run(target, &input);
+        if *target != "proxy" {
+            run_all(target, &seeds(target), MUTATIONS);
         }
     }
+}
+
+#[cfg(feature = "edge")]
+#[test]
+fn whatever_a_client_sends_what_arrives_is_whole_requests_that_the_edge_answers_for() {
+    let mut seeds = seeds("proxy");
+    for case in case::cases(include_str!("edge/framing/requests.txt")) {
+        let bytes = case.bytes("t");
+        // What is large is only slow.
+        if bytes.len() < 2000 {
+            seeds.push(bytes);
+        }
+    }
+    run_all("proxy", &seeds, CONNECTIONS);
+    let arrived = targets::proxy::arrived();
+    assert!(arrived > CONNECTIONS / 10, "only {arrived} came through");
 }
 
 #[cfg(feature = "edge")]

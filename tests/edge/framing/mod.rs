@@ -5,6 +5,7 @@
 mod case;
 mod client;
 mod downgrade;
+#[path = "../../../fuzz/origin.rs"]
 mod origin;
 mod page;
 mod servers;

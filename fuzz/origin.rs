@@ -11,13 +11,13 @@ use std::thread;
 use super::strict::{self, Request};
 
 /// What a connection brought.
-pub type Seen = Result<Request, String>;
+pub(crate) type Seen = Result<Request, String>;
 
 /// An answer, byte for byte, and whether the connection ends with it.
-pub type Answer = (Vec<u8>, bool);
+pub(crate) type Answer = (Vec<u8>, bool);
 
-pub struct Origin {
-    pub address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -29,7 +29,7 @@ struct Shared {
 }
 
 impl Origin {
-    pub fn start(answers: HashMap<String, Answer>) -> Self {
+    pub(crate) fn start(answers: HashMap<String, Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -51,7 +51,7 @@ impl Origin {
     }
 
     /// What was seen since this was last asked.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.shared.seen())
     }
 }
@@ -116,7 +116,7 @@ impl Shared {
 }
 
 /// What is answered, so that an answer to another request is found out.
-pub fn echo(request: &Request) -> String {
+pub(crate) fn echo(request: &Request) -> String {
     let length = request.body.len();
     format!("{} {} {length}", request.method, request.target)
 }
