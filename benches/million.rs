@@ -9,6 +9,8 @@
     reason = "a benchmark fails by panicking, and prints what it measured"
 )]
 
+#[path = "../tests/layers/support/alone.rs"]
+mod alone;
 #[expect(dead_code, reason = "only its keys are of use here")]
 #[path = "../tests/layers/support/mod.rs"]
 mod support;
@@ -17,15 +19,13 @@ use std::convert::Infallible;
 use std::fs;
 use std::future::ready;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use alone::{now, request, response};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::context::{Identity, RequestContext, RequestId};
 use cypheron_edge::directory::{self, Directory, OpenFailure, RecordOpener, Reload};
 use cypheron_edge::key::ApiKey;
 use cypheron_edge::limiter::{self, Limiter};
@@ -36,7 +36,7 @@ use cypheron_edge::route::Route;
 use cypheron_edge::token::{KeyHash, TokenDigest};
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::Full;
 use support::{mint, token_keys};
 use tokio::runtime::Builder;
@@ -149,36 +149,10 @@ impl Tokens {
     }
 }
 
-fn request(clock: &Clock, token: &str, route: &Arc<Route>) -> Request<Full<Bytes>> {
-    let now = clock.now();
-    let mut request = Request::new(Full::default());
-    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    request.headers_mut().insert("authorization", bearer);
-    request.extensions_mut().insert(RequestContext {
-        received: now,
-        client: None,
-        peer: None,
-        certificate: None,
-        request_id: RequestId::generate(now.wall),
-        route: Arc::clone(route),
-        identity: Identity::ANONYMOUS,
-    });
-    request
-}
+type Body = Full<Bytes>;
 
-fn answer<B>(
-    _: Request<B>,
-) -> std::future::Ready<std::result::Result<Response<Full<Bytes>>, Infallible>> {
-    let mut response = Response::new(Full::default());
-    *response.headers_mut() = HeaderMap::with_capacity(16);
-    ready(Ok(response))
-}
-
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the request had to wait"),
-    }
+fn answer<B>(_: Request<B>) -> std::future::Ready<std::result::Result<Response<Body>, Infallible>> {
+    ready(Ok(response()))
 }
 
 /// Keys at random, the same for every run.
@@ -225,7 +199,7 @@ fn measure(keys: usize) {
     .unwrap();
     let mut stack = (auth, RateLimitLayer::new(Arc::clone(&limiter))).layer(service_fn(answer));
     for place in 0..keys {
-        now(stack.call(request(&clock, tokens.at(place), &route))).unwrap();
+        now(stack.call(request::<Body>(&clock, tokens.at(place), &route))).unwrap();
     }
     let in_use = held();
 
@@ -233,7 +207,7 @@ fn measure(keys: usize) {
     let mut spend = |layered: bool| {
         let before = cpu();
         for _ in 0..REQUESTS {
-            let request = request(&clock, tokens.at(order.next(keys)), &route);
+            let request = request::<Body>(&clock, tokens.at(order.next(keys)), &route);
             let status = if layered {
                 now(stack.call(request)).unwrap().status()
             } else {

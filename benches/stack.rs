@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
+#[path = "../tests/layers/support/alone.rs"]
+mod alone;
 #[expect(dead_code, reason = "only the store and its keys are of use here")]
 #[path = "../tests/layers/support/mod.rs"]
 mod support;
@@ -10,13 +12,11 @@ mod support;
 use std::convert::Infallible;
 use std::future::ready;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
+use alone::{now, request, response};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use cypheron_edge::context::{Identity, RequestContext, RequestId};
 use cypheron_edge::middleware::{RefusalUsageLayer, UsageLayer};
 use cypheron_edge::refusal::Refusal;
 use cypheron_edge::route::Route;
@@ -24,7 +24,7 @@ use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{GenerationKeys, TokenKeys};
 use cypheron_edge::usage::recorder::{Completion, Decision, Full, Recorder, Reservation};
 use cypheron_edge::usage::refusals::Refusals;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use http_body_util::Full as FullBody;
 use support::edge::Edge;
 use support::token_format;
@@ -51,34 +51,10 @@ impl Reservation for Nowhere {
     fn complete(self, _: &Completion) {}
 }
 
-fn request(edge: &Edge, token: &str, route: &Arc<Route>) -> Request<FullBody<Bytes>> {
-    let now = edge.clock.now();
-    let mut request = Request::new(FullBody::default());
-    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    request.headers_mut().insert("authorization", bearer);
-    request.extensions_mut().insert(RequestContext {
-        received: now,
-        client: None,
-        peer: None,
-        certificate: None,
-        request_id: RequestId::generate(now.wall),
-        route: Arc::clone(route),
-        identity: Identity::ANONYMOUS,
-    });
-    request
-}
+type Body = FullBody<Bytes>;
 
-fn answer<B>(_: Request<B>) -> std::future::Ready<Result<Response<FullBody<Bytes>>, Infallible>> {
-    let mut response = Response::new(FullBody::default());
-    *response.headers_mut() = HeaderMap::with_capacity(16);
-    ready(Ok(response))
-}
-
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the request had to wait"),
-    }
+fn answer<B>(_: Request<B>) -> std::future::Ready<Result<Response<Body>, Infallible>> {
+    ready(Ok(response()))
 }
 
 fn requests(criterion: &mut Criterion) {
@@ -92,7 +68,7 @@ fn requests(criterion: &mut Criterion) {
     let mut auth = edge.auth().layer(service_fn(answer));
     for token in &tokens {
         runtime
-            .block_on(auth.call(request(&edge, token, &route)))
+            .block_on(auth.call(request::<Body>(&edge.clock, token, &route)))
             .unwrap();
     }
     let refusals = Refusals::new(1);
@@ -109,7 +85,7 @@ fn requests(criterion: &mut Criterion) {
     let mut at = 0;
     let mut next = || {
         at = (at + 1) % KEYS;
-        request(&edge, &tokens[at], &route)
+        request::<Body>(&edge.clock, &tokens[at], &route)
     };
     let forged: Vec<_> = (0..KEYS).map(|_| forge()).collect();
 
@@ -138,7 +114,7 @@ fn requests(criterion: &mut Criterion) {
         let mut at = 0;
         let next = || {
             at = (at + 1) % KEYS;
-            request(&edge, &forged[at], &route)
+            request::<Body>(&edge.clock, &forged[at], &route)
         };
         bencher.iter_batched(
             next,

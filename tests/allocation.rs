@@ -7,6 +7,8 @@
     reason = "an allocator that counts is an unsafe trait; a test fails by panicking"
 )]
 
+#[path = "layers/support/alone.rs"]
+mod alone;
 #[expect(dead_code, reason = "only the store and its keys are of use here")]
 #[path = "layers/support/mod.rs"]
 mod support;
@@ -17,16 +19,14 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::io::Write;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
-use cypheron_edge::context::{Identity, RequestContext, RequestId};
+use alone::{now, request, response};
 use cypheron_edge::middleware::streams::StreamBody;
 use cypheron_edge::route::Route;
 use cypheron_edge::secret::Secret;
 use cypheron_edge::token::{GenerationKeys, TokenKeys};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::Request;
 use http_body_util::Empty;
 use support::edge::Edge;
 use tower::{Layer, Service, service_fn};
@@ -71,38 +71,6 @@ static ALLOCATOR: Counting = Counting;
 
 type Body = Empty<bytes::Bytes>;
 
-fn request(edge: &Edge, token: &str, route: &Arc<Route>) -> Request<Body> {
-    let now = edge.clock.now();
-    let mut request = Request::new(Body::new());
-    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-    request.headers_mut().insert("authorization", bearer);
-    request.extensions_mut().insert(RequestContext {
-        received: now,
-        client: None,
-        peer: None,
-        certificate: None,
-        request_id: RequestId::generate(now.wall),
-        route: Arc::clone(route),
-        identity: Identity::ANONYMOUS,
-    });
-    request
-}
-
-/// As an upstream's response has it: room for a few fields more.
-fn response() -> Response<Body> {
-    let mut response = Response::new(Body::new());
-    *response.headers_mut() = HeaderMap::with_capacity(16);
-    response
-}
-
-/// The output of a future that has it at once.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the request had to wait"),
-    }
-}
-
 fn report(line: &str) {
     // Past what the test harness keeps to itself.
     std::io::stdout().write_all(line.as_bytes()).unwrap();
@@ -122,14 +90,14 @@ async fn the_admitted_path_allocates_nothing() {
 
     // The first one asks the store, the second one warms what threads keep.
     for _ in 0..2 {
-        made.set(Some(response()));
-        let call = service.call(request(&edge, &token, &route));
+        made.set(Some(response::<Body>()));
+        let call = service.call(request::<Body>(&edge.clock, &token, &route));
         assert_eq!(call.await.unwrap().status(), 200);
     }
     let mut allocations = 0;
     for _ in 0..REQUESTS {
-        let request = request(&edge, &token, &route);
-        made.set(Some(response()));
+        let request = request::<Body>(&edge.clock, &token, &route);
+        made.set(Some(response::<Body>()));
         let before = ALLOCATIONS.get();
         let answer = now(service.call(request)).unwrap();
         allocations += ALLOCATIONS.get() - before;
@@ -154,12 +122,13 @@ async fn a_flood_of_forged_tokens_reads_nothing_and_leaves_nothing() {
     let forger = TokenKeys::new(&[generation]).unwrap();
     let format = support::token_format();
     let route = Arc::new(Route::default());
-    let upstream = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(response())));
+    let upstream = service_fn(|_: Request<Body>| ready(Ok::<_, Infallible>(response::<Body>())));
     let mut service = (edge.limit_refusals(), edge.auth(), edge.limit()).layer(upstream);
     let mut forge = |count: usize| {
         for _ in 0..count {
             let token = format.mint(&forger).unwrap();
-            let answer = now(service.call(request(&edge, token.expose(), &route))).unwrap();
+            let answer =
+                now(service.call(request::<Body>(&edge.clock, token.expose(), &route))).unwrap();
             assert_eq!(answer.status(), 401);
         }
     };

@@ -1,11 +1,103 @@
 //! What is tried on a proxy that asks the edge, whichever proxy it is.
 
-use std::net::SocketAddr;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 
-use crate::client::{get, raw};
-use crate::process::Deployment;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
-pub const SETTINGS: &str = r#"
+use crate::client::{self, get, raw};
+use crate::process::{Deployment, Edge, eventually, free_address};
+use crate::serving::rows;
+use crate::upstream::Upstream;
+
+/// An application and an edge, and a proxy that asks the edge.
+pub struct Scene {
+    pub deployment: Deployment,
+    pub address: SocketAddr,
+    edge: Option<Edge>,
+    proxy: Child,
+    _upstream: Upstream,
+    _directory: TempDir,
+}
+
+/// What a proxy is set up with.
+pub struct Place<'p> {
+    pub directory: &'p std::path::Path,
+    /// Where it is to listen, and where the application does.
+    pub address: SocketAddr,
+    pub application: SocketAddr,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // What has a master takes its workers along.
+        let id = i32::try_from(self.proxy.id()).unwrap();
+        kill_process(Pid::from_raw(id).unwrap(), Signal::TERM).ok();
+        self.proxy.wait().ok();
+    }
+}
+
+impl Scene {
+    /// With the settings and the environment of an edge that is asked, and the
+    /// proxy's command.
+    pub fn set(
+        listener: impl FnOnce(&Place<'_>) -> (String, Vec<(&'static str, String)>),
+        proxy: impl FnOnce(&Place<'_>) -> Command,
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let upstream = Upstream::start();
+        let place = Place {
+            directory: directory.path(),
+            address: free_address(),
+            application: upstream.address,
+        };
+        let (listener, environment) = listener(&place);
+        let settings = [&listener, SETTINGS].concat();
+        let deployment = Deployment::in_environment(upstream.address, &settings, environment);
+        let edge = deployment.serve();
+        let log = place.directory.join("log");
+        let proxy = proxy(&place)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut scene = Self {
+            deployment,
+            address: place.address,
+            edge: Some(edge),
+            proxy,
+            _upstream: upstream,
+            _directory: directory,
+        };
+        eventually("the proxy listens", || {
+            if let Some(status) = scene.proxy.try_wait().unwrap() {
+                panic!("{status}: {}", fs::read_to_string(&log).unwrap());
+            }
+            TcpStream::connect(scene.address).is_ok()
+        });
+        scene
+    }
+
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> client::Response {
+        get(self.address, path, headers)
+    }
+
+    pub fn stop_the_edge(&mut self) {
+        assert_eq!(self.edge.take().unwrap().stop(), Some(0));
+    }
+
+    pub fn start_the_edge(&mut self) {
+        self.edge = Some(self.deployment.serve());
+        eventually("the new edge is asked", || {
+            self.get("/open", &[]).status == 200
+        });
+    }
+}
+
+const SETTINGS: &str = r#"
 [[routes]]
 name = "secret"
 path = "/secret"
@@ -115,9 +207,58 @@ const TARGETS: &[&str] = &[
     "/orders\tx",
 ];
 
+/// What the edge admits comes to the application with the edge's word for it.
+#[track_caller]
+pub fn what_is_admitted_is_vouched_for(scene: &Scene) {
+    let reader = &["--permission", "orders:read"];
+    let token = scene.deployment.key("reader", reader);
+    let bearer = format!("Bearer {token}");
+    let own = ("Authorization", "Bearer its.own.token");
+    for headers in [
+        &[("Authorization", &*bearer)][..],
+        &[("X-API-Key", &*token), own],
+    ] {
+        let admitted = scene.get("/orders?a=b", headers);
+        assert_eq!(admitted.status, 200, "{}", admitted.text());
+        assert!(admitted.header("ratelimit").is_some());
+        let seen = admitted.text().to_lowercase();
+        assert!(seen.starts_with("get /orders?a=b http/1.1\r\n"), "{seen}");
+        for field in [
+            "x-edge-key-name: reader\r\n",
+            "x-edge-permissions: orders:read\r\n",
+            "x-edge-route: all\r\n",
+            "x-forwarded-for: 127.0.0.1\r\n",
+            "host: edge.test\r\n",
+        ] {
+            assert!(seen.contains(field), "no {field} in {seen}");
+        }
+        let theirs = seen.contains("authorization: bearer its.own.token\r\n");
+        assert_eq!(theirs, headers.contains(&own), "{seen}");
+        let token = token.to_lowercase();
+        assert!(!seen.contains(&token), "the application saw the token");
+    }
+    let open = scene.get("/open", &[]);
+    assert_eq!(open.status, 200);
+    let seen = open.text().to_lowercase();
+    assert!(seen.contains("x-edge-route: open\r\n"), "{seen}");
+}
+
+/// What the edge refuses is refused in its words; with `unasked` where there is
+/// no edge, until there is one again.
+#[track_caller]
+pub fn what_is_refused_is_refused_in_the_edges_words(mut scene: Scene, unasked: u16) {
+    let token = scene.deployment.key("twice", &["--rate-limit", "2"]);
+    refusals_are_in_the_edges_words(scene.address, &token);
+    scene.stop_the_edge();
+    assert_eq!(rows(&scene.deployment), 4, "of the key's requests");
+    let nobody = scene.get("/open", &[]);
+    assert_eq!(nobody.status, unasked, "nobody gets in");
+    scene.start_the_edge();
+}
+
 /// With the token of a key that has two requests, and of which four are recorded.
 #[track_caller]
-pub fn refusals_are_in_the_edges_words(proxy: SocketAddr, token: &str) {
+fn refusals_are_in_the_edges_words(proxy: SocketAddr, token: &str) {
     let with_key = [("X-API-Key", token)];
     for (path, headers, status, kind) in [
         ("/orders", &[][..], 401, "token-missing"),
@@ -152,7 +293,8 @@ pub fn refusals_are_in_the_edges_words(proxy: SocketAddr, token: &str) {
 
 /// Of a client, nothing is believed, and nothing comes through.
 #[track_caller]
-pub fn forged_fields_are_not_believed(deployment: &Deployment, proxy: SocketAddr) {
+pub fn forged_fields_are_not_believed(scene: &Scene) {
+    let (deployment, proxy) = (&scene.deployment, scene.address);
     let here = deployment.key("reader", &["--allow-ip", "127.0.0.1"]);
     let elsewhere = deployment.key("elsewhere", &["--allow-ip", "192.0.2.1"]);
     for &(name, value) in FORGED {
@@ -201,8 +343,9 @@ pub fn forged_fields_are_not_believed(deployment: &Deployment, proxy: SocketAddr
 
 /// A target is refused, or the upstream gets the one that was decided on.
 #[track_caller]
-pub fn odd_targets_are_what_was_decided_on(deployment: &Deployment, proxy: SocketAddr) {
-    let token = deployment.key("reader", &[]);
+pub fn odd_targets_are_what_was_decided_on(scene: &Scene) {
+    let token = scene.deployment.key("reader", &[]);
+    let proxy = scene.address;
     let mut admitted = 0;
     for target in TARGETS {
         for (method, host) in [
