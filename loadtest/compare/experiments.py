@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 from . import machine
-from .measure import Figure, interleaved, load
+from .measure import Figure, Rounds, interleaved, load
 from .peers.edge import Edge, EdgeManyKeys, EdgeShipping, EdgeTls, EdgeTwoWorkers
 from .peers.envoy import Envoy, EnvoyTls
 from .peers.forwarders import Bare, Direct, Floor
@@ -24,6 +24,7 @@ USER = ("of it in user space", lambda result: result.user_us)
 RATE = ("answers/s", lambda result: result.rate)
 P50 = ("p50 us", lambda result: result.p50_us)
 P99 = ("p99 us", lambda result: result.p99_us)
+RESIDENT = ("resident MiB", lambda result: result.resident_kib / 1024)
 
 # A token whose form is right and whose tag is not: forged, or of another deployment.
 FORGED = "cyk_live_0" + "A" * 43 + "0" + "B" * 8
@@ -194,7 +195,6 @@ def keys(run):
                         warm_up=max(run.warm_up, count / 50_000))
             for count in counts})
     # Rounds of one peer, by how many keys it was asked for.
-    from .measure import Rounds
     rounds = Rounds()
     for one in measured:
         rounds.add({f"{count:,} keys" if count > 1 else "1 key": result for count, result in one.items()})
@@ -328,35 +328,69 @@ def disk(run):
 
 
 def slow(run):
-    """Open loop at half saturation, beside 1,000 clients that are slow on purpose, against none."""
-    from .measure import Rounds
+    """Open loop at half saturation, beside 1,000 clients that are slow on purpose, against none: a third
+    with their heads, a third with their bodies, a third with taking their answers of 1 MiB."""
     scene = run.scene
-    scene.forget(Edge)
-    peer = scene.peer(Edge)
+    kinds = present([Edge, Nginx, HAProxy])
     rounds = Rounds()
+    kernel = 0
     for number in range(run.rounds):
         options = {"rate": run.half_saturation(), "seconds": run.seconds * 2, "warm_up": run.warm_up,
                    "distinct": 1000, "seed": number + 1}
-        alone = load(scene, peer, **options)
-        with subprocess.Popen(
-                ["taskset", "-c", str(machine.LOAD_CORE), scene.tool, "slow", f"127.0.0.1:{peer.port}",
-                 "--keys", scene.tokens]) as clients:
-            try:
-                while metric(peer, "cypheron_edge_connections") < 900:
-                    time.sleep(0.1)
-                beside = load(scene, peer, **options)
-                held = metric(peer, "cypheron_edge_connections")
-            finally:
-                clients.kill()
-        while metric(peer, "cypheron_edge_connections") > 100:
-            time.sleep(0.1)
-        rounds.add({"none": alone, "1,000 slow clients": beside})
-    section = Section("Slow clients", slow.__doc__, rounds, [P50, P99, CPU], reference="none")
-    ratio = rounds.ratio("1,000 slow clients", "none", P99[1])
-    section.note(f"p99 beside them, of p99 without: {ratio.show()}. They held {held:,.0f} connections at the end. "
-                 "A round beside them counts as disturbed by them when they use the generator's core.")
-    scene.forget(Edge)
+        results = {}
+        for kind in kinds:
+            # A new one each time: what it kept of the last thousand is not there.
+            scene.forget(kind)
+            peer = scene.peer(kind)
+            results[peer.name] = load(scene, peer, **options)
+            with Slow(scene, peer) as clients:
+                beside = results[beside_slow(peer.name)] = load(
+                    scene, peer, beside={"slow": clients.process}, **options)
+                beside.held = machine.connections(peer.port)
+                kernel = max(kernel, machine.tcp_memory_mib()[0])
+            scene.forget(kind)
+        rounds.add(results)
+    section = Section("Slow clients", slow.__doc__, rounds, [P50, P99, CPU, RESIDENT])
+    for name in [kind.name for kind in kinds]:
+        beside = beside_slow(name)
+        grown = rounds.difference(beside, name, lambda result: result.resident_kib)
+        section.note(
+            f"{name}: p99 beside them, of p99 without: {rounds.ratio(beside, name, P99[1]).show()}; "
+            f"{(rounds.figure(beside, lambda result: result.held)).show(0)} of them were held, "
+            f"for {grown.median / SLOW:.1f} KiB of its memory each.")
+    share = Figure([
+        result.service("slow")["cpu_seconds"] / (run.seconds * 2)
+        for one in rounds.rounds for name, result in one.items() if name == beside_slow("edge")])
+    section.note(
+        f"The slow clients used {share.show(3)} of a core. The kernel held at most {kernel:,.0f} MiB for sockets, "
+        f"and begins to save at {machine.tcp_memory_mib()[1]:,.0f}.")
     return section
+
+
+SLOW = 1000
+
+
+def beside_slow(name):
+    return f"{name}, beside {SLOW:,} slow"
+
+
+class Slow:
+    """So many slow clients of a peer, all of them there."""
+
+    def __init__(self, scene, peer):
+        self.scene = scene
+        self.peer = peer
+
+    def __enter__(self):
+        self.process = machine.start(
+            [self.scene.tool, "slow", f"127.0.0.1:{self.peer.port}", "--keys", self.scene.tokens,
+             "--connections", SLOW],
+            machine.LOAD_CORE, self.peer.directory / "slow.log")
+        machine.wait_until(self.process, lambda: machine.connections(self.peer.port) >= 0.98 * SLOW, 30)
+        return self
+
+    def __exit__(self, *_):
+        machine.stop(self.process)
 
 
 class Writer:

@@ -4,6 +4,7 @@ import atexit
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import socket
@@ -89,6 +90,21 @@ def wait_until(process, condition, seconds):
             tail = pathlib.Path(process.log).read_text(errors="replace")[-2000:]
             raise SystemExit(f"loadtest: {' '.join(map(str, process.args))} did not start:\n{tail}")
         time.sleep(0.01)
+
+
+def connections(port):
+    """How many a server on this port has."""
+    lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = (line.split() for line in lines)
+    return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in fields)
+
+
+def tcp_memory_mib():
+    """What the kernel holds for all sockets, and where it begins to save."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    held = re.search(r"^TCP:.* mem (\d+)", pathlib.Path("/proc/net/sockstat").read_text(), re.MULTILINE).group(1)
+    pressure = pathlib.Path("/proc/sys/net/ipv4/tcp_mem").read_text().split()[1]
+    return int(held) * page / 2**20, int(pressure) * page / 2**20
 
 
 def found(tool):

@@ -18,6 +18,8 @@ def load(scene, peer, path="/bytes/200", **options):
     ]
     if peer.pids() != [scene.upstream.process.pid]:
         command += ["--watch", f"upstream={scene.upstream.process.pid}"]
+    for name, process in options.pop("beside", {}).items():
+        command += ["--watch", f"{name}={process.pid}"]
     if peer.secure:
         command += ["--ca", scene.certificate[0]]
     keys = options.pop("keys", peer.keys())
@@ -54,6 +56,10 @@ class Result:
         self.good = printed["completed"] - printed["unexpected"]
         self.others = printed["cpu"]["others_share_of_a_core"]
         self.gib = printed["bytes"] / 2**30
+
+    def service(self, name):
+        """What one of the watched processes used."""
+        return next(one for one in self.printed["cpu"]["services"] if one["name"] == name)
 
     @property
     def is_disturbed(self):

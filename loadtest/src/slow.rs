@@ -3,11 +3,13 @@
 //! A third send a head that never ends, a third a body, a third take nearly
 //! nothing of their answers. Whoever is cut comes back at once.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{LocalSet, spawn_local};
@@ -20,72 +22,95 @@ pub(crate) struct Options {
     #[arg(long)]
     keys: PathBuf,
     #[arg(long, default_value_t = 1000)]
-    connections: usize,
+    connections: u32,
 }
 
-/// Between two bytes of one client.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between two bytes of one client. Of a thousand, two hundred move in a second,
+/// evenly: what they do is no load, only that they are there.
+const PAUSE: Duration = Duration::from_secs(5);
 
-/// More than any buffer on its way holds.
-const ANSWER: usize = 16 << 20;
+/// Before one that was cut comes back: not while a proxy is still closing.
+const AWAY: Duration = Duration::from_millis(100);
 
-/// What a client of that kind holds for less than it is.
+/// More than a proxy and its sockets to the client hold of an answer, and so
+/// little that all of them together leave the kernel its memory.
+const ANSWER: usize = 1 << 20;
+
+/// What such a client's own kernel holds.
 const ROOM: u32 = 4096;
+
+/// As on a network. The loopback's segments are of 64 KiB, and the kernel of the
+/// other end sets aside 2.6 MB for a connection that has those.
+const SEGMENT: u32 = 1400;
+
+/// What one is slow with.
+#[derive(Clone, Copy)]
+enum With {
+    Head,
+    Body,
+    Answer,
+}
+
+impl With {
+    const ALL: [Self; 3] = [Self::Head, Self::Body, Self::Answer];
+
+    /// What is sent at once.
+    fn beginning(self, token: &str) -> String {
+        let identified = format!("Host: slow\r\nAuthorization: Bearer {token}\r\n");
+        match self {
+            Self::Head => "GET / HTTP/1.1\r\nHost: slow\r\n".to_owned(),
+            Self::Body => {
+                format!("POST /bytes/1 HTTP/1.1\r\n{identified}Content-Length: 1000000\r\n\r\n")
+            }
+            Self::Answer => format!("GET /bytes/{ANSWER} HTTP/1.1\r\n{identified}\r\n"),
+        }
+    }
+
+    /// The least there is to do.
+    async fn go_on(self, stream: &mut TcpStream) -> std::io::Result<()> {
+        match self {
+            Self::Head => stream.write_all(b"X: x\r\n").await,
+            Self::Body => stream.write_all(b"x").await,
+            Self::Answer => stream.read_u8().await.map(drop),
+        }
+    }
+}
 
 /// Until it is killed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let tokens = std::fs::read_to_string(&options.keys)
         .with_context(|| format!("{}", options.keys.display()))?;
     let token = tokens.lines().next().context("there is no token")?;
-    let heads = [
-        "GET / HTTP/1.1\r\nHost: slow\r\n".to_owned(),
-        format!(
-            "POST /bytes/1 HTTP/1.1\r\nHost: slow\r\nAuthorization: Bearer {token}\r\n\
-             Content-Length: 1000000\r\n\r\n"
-        ),
-        format!(
-            "GET /bytes/{ANSWER} HTTP/1.1\r\nHost: slow\r\nAuthorization: Bearer {token}\r\n\r\n"
-        ),
-    ];
     let (address, connections) = (options.address, options.connections);
+    ensure!(connections > 0, "--connections: at least one is needed");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async move {
-        let clients: Vec<_> = (0..connections)
-            .map(|number| {
-                let kind = number % heads.len();
-                spawn_local(come_back(address, heads[kind].clone(), kind))
-            })
-            .collect();
-        for client in clients {
-            client.await.context("a client")?;
+        let each = PAUSE / connections;
+        for (number, with) in (0..connections).zip(With::ALL.into_iter().cycle()) {
+            let beginning = with.beginning(token);
+            spawn_local(async move {
+                sleep(each * number).await;
+                loop {
+                    // However it ends: it is there to be cut.
+                    let _ = linger(address, &beginning, with).await;
+                    sleep(AWAY).await;
+                }
+            });
         }
-        Ok(())
+        pending().await
     })
 }
 
-async fn come_back(address: SocketAddr, head: String, kind: usize) {
-    loop {
-        // However it ends: it is there to be cut.
-        let _ = linger(address, &head, kind).await;
-        sleep(PAUSE).await;
-    }
-}
-
-async fn linger(address: SocketAddr, head: &str, kind: usize) -> std::io::Result<()> {
+async fn linger(address: SocketAddr, beginning: &str, with: With) -> std::io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.set_recv_buffer_size(ROOM)?;
-    let mut stream: TcpStream = socket.connect(address).await?;
-    stream.write_all(head.as_bytes()).await?;
+    SockRef::from(&socket).set_tcp_mss(SEGMENT)?;
+    let mut stream = socket.connect(address).await?;
+    stream.write_all(beginning.as_bytes()).await?;
     loop {
         sleep(PAUSE).await;
-        match kind {
-            0 => stream.write_all(b"X: x\r\n").await?,
-            1 => stream.write_all(b"x").await?,
-            _ => {
-                stream.read_u8().await?;
-            }
-        }
+        with.go_on(&mut stream).await?;
     }
 }

@@ -1,5 +1,6 @@
 //! The service behind every proxy: answers `/bytes/N` with N bytes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,13 +20,35 @@ pub(crate) struct Options {
 const LARGEST: usize = 64 << 20;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    listener::run(options.listen, |stream| Connection::new(stream).serve())
+    let answers = Rc::new(Answers::default());
+    listener::run(options.listen, move |stream| {
+        Connection::new(stream, Rc::clone(&answers)).serve()
+    })
+}
+
+/// One of each length, for all connections.
+#[derive(Default)]
+struct Answers(RefCell<HashMap<usize, Rc<[u8]>>>);
+
+impl Answers {
+    fn of(&self, bytes: usize) -> Rc<[u8]> {
+        let answers = &mut *self.0.borrow_mut();
+        let answer = answers.entry(bytes).or_insert_with(|| {
+            let mut answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n"
+            )
+            .into_bytes();
+            answer.resize(answer.len() + bytes, b'x');
+            answer.into()
+        });
+        Rc::clone(answer)
+    }
 }
 
 struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
-    answers: HashMap<usize, Rc<[u8]>>,
+    answers: Rc<Answers>,
 }
 
 /// What a request's head says.
@@ -38,11 +61,11 @@ struct Head {
 }
 
 impl Connection {
-    fn new(stream: TcpStream) -> Self {
+    fn new(stream: TcpStream, answers: Rc<Answers>) -> Self {
         Self {
             stream,
             read: Vec::with_capacity(16 << 10),
-            answers: HashMap::new(),
+            answers,
         }
     }
 
@@ -57,7 +80,7 @@ impl Connection {
                 }
             };
             self.skip(head.length + head.body).await?;
-            let answer = self.answer(head.wants);
+            let answer = self.answers.of(head.wants);
             self.stream.write_all(&answer).await?;
         }
     }
@@ -74,18 +97,6 @@ impl Connection {
         }
         self.read.drain(..bytes);
         Ok(())
-    }
-
-    fn answer(&mut self, bytes: usize) -> Rc<[u8]> {
-        let answer = self.answers.entry(bytes).or_insert_with(|| {
-            let mut answer = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n"
-            )
-            .into_bytes();
-            answer.resize(answer.len() + bytes, b'x');
-            answer.into()
-        });
-        Rc::clone(answer)
     }
 }
 
