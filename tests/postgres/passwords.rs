@@ -1,5 +1,6 @@
 //! A role whose password does not stay: as an access token does not.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,30 +48,40 @@ async fn both_pools_go_on_opening_connections_while_the_password_changes() {
     let manager =
         DatabaseManager::with_passwords(&server, &Config::default(), passwords.clone()).unwrap();
 
+    let opened = Cell::new(0);
+    // Under each password, however busy the machine is.
+    let some_more = async || {
+        let enough = opened.get() + 20;
+        while opened.get() < enough {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
     let changes = async {
+        some_more().await;
         for number in 1..=4 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
             passwords
                 .change(&database, &format!("number {number}"))
                 .await;
+            some_more().await;
         }
     };
-    let mut opened = 0;
     let opening = async {
         loop {
             // Taken out of their pools, so that the next ones are new.
             let (queries, ingest) = tokio::join!(manager.queries(), manager.ingest());
             queries.unwrap().detach();
             drop(deadpool_postgres::Object::take(ingest.unwrap()));
-            opened += 1;
+            opened.set(opened.get() + 1);
         }
     };
     tokio::select! {
         () = changes => {}
         () = opening => {}
     }
-    assert!(opened > 20, "only {opened} connections of each pool");
-    println!("{opened} connections of each pool over 4 changes, none refused");
+    println!(
+        "{} connections of each pool over 4 changes, none refused",
+        opened.get()
+    );
 }
 
 #[tokio::test]
