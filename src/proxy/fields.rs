@@ -90,8 +90,8 @@ impl Scrubber {
     /// Removes from a request what goes no further. Says what of that its
     /// client meant us to do.
     pub(super) fn scrub_request(&self, headers: &mut HeaderMap, peer_is_trusted: bool) -> Wishes {
-        let trailers = headers.get_all(TE).iter().any(names_trailers);
         let doomed = self.condemn(headers, |fate| fate.passes_request(peer_is_trusted));
+        let trailers = doomed.contains(&TE) && headers.get_all(TE).iter().any(names_trailers);
         let upgrade = doomed.contains(&UPGRADE).then(|| upgrade(headers));
         remove(headers, doomed);
         Wishes {

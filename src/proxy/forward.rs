@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -34,7 +34,7 @@ pub type Forwarded<B> = Response<problem::Body<ResponseBody<B>>>;
 
 /// The innermost service of a worker: forwards each request to its route's
 /// upstream, on this worker's own connections. It takes the request's
-/// [`RequestContext`] out. What goes wrong becomes a response; where it is the
+/// extensions out, its [`RequestContext`] among them. What goes wrong becomes a response; where it is the
 /// upstream's doing, an [`UpstreamFailure`](crate::context::UpstreamFailure)
 /// is among its extensions.
 ///
@@ -61,11 +61,12 @@ where
         clock,
     });
     tower::service_fn(move |mut request: Request<B>| {
-        let context = request.extensions_mut().remove::<RequestContext>();
-        let begun = forwarder.begin(request, context.as_ref());
+        // As small as a pointer: the future is moved through every layer.
+        let extensions = std::mem::take(request.extensions_mut());
+        let begun = forwarder.begin(request, extensions.get());
         Forwarding {
             forwarder: Rc::clone(&forwarder),
-            context,
+            extensions,
             exchange: Exchange::new(begun, Sender::try_send_request),
         }
     })
@@ -169,7 +170,7 @@ pin_project! {
     /// The answer to one request, or what is said in its place.
     struct Forwarding<B, F> {
         forwarder: Rc<Forwarder<B>>,
-        context: Option<RequestContext>,
+        extensions: Extensions,
         #[pin]
         exchange: Exchange<B, F>,
     }
@@ -193,12 +194,13 @@ where
                     mark(response.headers_mut(), protocol);
                 }
                 *response.version_mut() = Version::HTTP_11;
-                let context = this.context.take();
-                response.map(|body| problem::Body::inner(body.of(context)))
+                let asked = std::mem::take(this.extensions);
+                response.map(|body| problem::Body::inner(body.of(asked)))
             }
             Err(failure) => {
-                log(&failure, this.context.as_ref());
-                failure.response(this.context.as_ref())
+                let context = this.extensions.get();
+                log(&failure, context);
+                failure.response(context)
             }
         }))
     }

@@ -71,7 +71,7 @@ impl Heads {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        self.set_forwarded(headers, context);
+        self.set_forwarded(headers, context, trusted);
         if upstream.config.forwarded != ForwardedFields::XForwarded {
             set_rfc7239(headers, context, upstream);
         }
@@ -118,21 +118,24 @@ impl Heads {
     }
 
     /// What a trusted proxy said of the client's side stays; the peer is added.
-    fn set_forwarded(&self, headers: &mut HeaderMap, context: &RequestContext) {
+    fn set_forwarded(&self, headers: &mut HeaderMap, context: &RequestContext, trusted: bool) {
+        // What anybody else said is gone already.
+        let said = |headers: &HeaderMap, name| trusted && headers.contains_key(name);
         if let Some(peer) = context.peer {
-            let mut chain = headers.get_all(X_FORWARDED_FOR).iter();
-            let value = match chain.next() {
-                None => self.text.value(peer.address),
-                Some(first) => joined(first, chain, peer.address),
+            let mut chain = trusted.then(|| headers.get_all(X_FORWARDED_FOR).iter());
+            let first = chain.as_mut().and_then(Iterator::next);
+            let value = match (first, chain) {
+                (Some(first), Some(others)) => joined(first, others, peer.address),
+                _ => self.text.address(peer.address),
             };
             headers.insert(X_FORWARDED_FOR, value);
         }
-        if !headers.contains_key(X_FORWARDED_PROTO) {
+        if !said(headers, X_FORWARDED_PROTO) {
             let secure = context.peer.is_some_and(|peer| peer.secure);
             let scheme = if secure { "https" } else { "http" };
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
-        if !headers.contains_key(X_FORWARDED_HOST)
+        if !said(headers, X_FORWARDED_HOST)
             && let Some(host) = headers.get(HOST).cloned()
         {
             headers.insert(X_FORWARDED_HOST, host);

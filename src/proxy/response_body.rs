@@ -3,10 +3,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -15,8 +15,7 @@ use super::BoxError;
 use super::fields::scrub_response_trailers;
 use super::pool::{Engaged, Sender};
 use super::tunnel::{Fault, TunnelBody};
-use crate::context::{RequestContext, RequestId, UpstreamFailure};
-use crate::route::Route;
+use crate::context::{RequestContext, UpstreamFailure};
 
 /// Where the bytes come from.
 #[derive(Debug)]
@@ -74,8 +73,8 @@ pub struct ResponseBody<B> {
     connection: Option<(Engaged<B>, Sender<B>)>,
     /// When the route's time is over.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Which request it answers, for the log.
-    request: Option<(RequestId, Arc<Route>)>,
+    /// Of the request that it answers, for the log.
+    asked: Extensions,
 }
 
 impl<B> ResponseBody<B>
@@ -93,16 +92,15 @@ where
             inner,
             connection: sender.map(|sender| (lane, sender)),
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            request: None,
+            asked: Extensions::new(),
         };
         body.give_back_at_end();
         body
     }
 
-    /// Says which request it answers.
-    pub(super) fn of(self, context: Option<RequestContext>) -> Self {
-        let request = context.map(|context| (context.request_id, context.route));
-        Self { request, ..self }
+    /// Says which request it answers, by its extensions.
+    pub(super) fn of(self, asked: Extensions) -> Self {
+        Self { asked, ..self }
     }
 
     fn give_back_at_end(&mut self) {
@@ -124,10 +122,10 @@ where
     }
 
     fn log(&self, error: &dyn fmt::Display) {
-        let request = self.request.as_ref();
-        let request_id = request.map(|(id, _)| id.as_str());
-        let route = request.map(|(_, route)| &*route.name);
-        let upstream = request.map(|(_, route)| &*route.upstream);
+        let context = self.asked.get::<RequestContext>();
+        let request_id = context.map(|context| context.request_id.as_str());
+        let route = context.map(|context| &*context.route.name);
+        let upstream = context.map(|context| &*context.route.upstream);
         tracing::warn!(%error, upstream, route, request_id, "an upstream failed inside an answer");
     }
 

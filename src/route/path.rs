@@ -20,6 +20,9 @@ pub fn is_unambiguous(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else {
         return false;
     };
+    if is_simple(rest) {
+        return true;
+    }
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
@@ -28,6 +31,16 @@ pub fn is_unambiguous(path: &str) -> bool {
         }
     }
     true
+}
+
+/// Most paths are: no empty segment, and nothing that can mean something else.
+fn is_simple(path: &str) -> bool {
+    let mut before = b'/';
+    path.bytes().all(|byte| {
+        let is_empty_segment = byte == b'/' && before == b'/';
+        before = byte;
+        !is_empty_segment && !matches!(byte, 0 | b'\\' | b'%' | b';' | b'.')
+    })
 }
 
 fn segment_is_unambiguous(segment: &str, last: bool) -> bool {
@@ -85,4 +98,25 @@ pub fn plain(path: &str) -> Cow<'_, [u8]> {
 fn decoded(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_simple_path_is_unambiguous(path in "[a/.%;2e\\\\\\x00é]{0,8}") {
+            let segments: Vec<_> = path.split('/').collect();
+            let last = segments.len() - 1;
+            let reads_alike = segments
+                .iter()
+                .enumerate()
+                .all(|(at, segment)| segment_is_unambiguous(segment, at == last));
+            prop_assert!(reads_alike || !is_simple(&path));
+            prop_assert_eq!(is_unambiguous(&format!("/{path}")), reads_alike);
+        }
+    }
 }

@@ -66,29 +66,15 @@ impl Scratch {
             self.buffer.reserve(BUFFER);
         }
         self.buffer.put_slice(NAME);
+        let mut digits = itoa::Buffer::new();
         for (parameter, number) in [first, second] {
             self.buffer.put_slice(parameter);
-            put_decimal(&mut self.buffer, number);
+            self.buffer.put_slice(digits.format(number).as_bytes());
         }
         let bytes = self.buffer.split().freeze();
         // why: digits and the constants above are a header value.
         HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static(""))
     }
-}
-
-fn put_decimal(buffer: &mut BytesMut, mut number: u32) {
-    let mut digits = [0; 10];
-    let mut first = digits.len();
-    loop {
-        first -= 1;
-        // why: a remainder of ten is one digit.
-        digits[first] = b'0' + u8::try_from(number % 10).unwrap_or(0);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    buffer.put_slice(&digits[first..]);
 }
 
 #[cfg(test)]
