@@ -230,7 +230,7 @@ impl TestDatabase {
 /// Polls `condition` until it holds.
 #[expect(clippy::disallowed_methods, reason = "it is real time that passes")]
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !condition().await {
         assert!(Instant::now() < deadline, "it never came to be that {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
