@@ -128,6 +128,9 @@ pub mod usage;
 
 pub mod context;
 
+#[cfg(feature = "edge")]
+pub mod tls;
+
 pub mod middleware;
 #[cfg(feature = "edge")]
 pub mod proxy;

@@ -43,6 +43,7 @@ const RANKS: &[&[&str]] = &[
     &["usage::config", "usage::sink"],
     &["usage::report", "usage::shipper", "usage::totals"],
     &["context"],
+    &["tls"],
     &["decision", "middleware", "proxy", "sample", "server"],
     &["usage"],
     &["admin"],

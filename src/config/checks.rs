@@ -5,8 +5,8 @@ use crate::clock::Clock;
 #[cfg(feature = "firestore")]
 use crate::repository::{self, StoreKind};
 use crate::route::RouteTable;
-use crate::server;
 use crate::setting::Invalid;
+use crate::tls;
 
 /// Complains of what does not go together, once every section is sound.
 pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>) {
@@ -18,10 +18,12 @@ pub(super) fn check(config: &Config, purpose: Purpose, found: &mut Vec<Invalid>)
         let problem = "is the address of the health, `health.listen`: choose another port";
         found.push(Invalid::new("server.tls.listen", problem));
     }
-    found.extend(server::tls::check(
-        &config.server.tls,
-        Clock::system().wall(),
-    ));
+    let now = Clock::system().wall();
+    found.extend(tls::check("server.tls", &config.server.tls, now));
+    for (name, decision) in &config.decisions {
+        let section = format!("decisions.{name}");
+        found.extend(tls::check(&section, &decision.tls(), now));
+    }
     for route in &config.routes {
         if !config.upstreams.contains_key(&route.upstream) {
             found.push(Invalid::new(

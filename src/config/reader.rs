@@ -309,7 +309,8 @@ impl Reader<'_> {
             }
             (None, Some((name, _))) if self.found.len() == before => format!(
                 "not set: decisions.{name} listens on a port, where proxies are known by it: set \
-                 it, or {DECISION_SECRET}_FILE to a file that holds it, or use a socket"
+                 it, or {DECISION_SECRET}_FILE to a file that holds it, or let them show a \
+                 certificate (`client_ca`), or use a socket"
             ),
             _ => return secret,
         };

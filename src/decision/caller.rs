@@ -11,8 +11,8 @@ pub const SECRET_FIELD: HeaderName = HeaderName::from_static("x-edge-decision-se
 /// How a proxy proves that it is ours.
 #[derive(Clone, Debug)]
 pub(super) enum Caller {
-    /// It could open the socket.
-    Socket,
+    /// It is connected: it could open the socket, or showed a certificate.
+    Connected,
     /// It knows the secret.
     Secret(Secret<String>),
 }

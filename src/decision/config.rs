@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Dialect;
 use crate::setting::Invalid;
+use crate::tls::{self, CertificateFiles, ClientCertificates};
 
 /// `[decisions.<name>]`. `dialect` and `listen` have no default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -18,6 +19,10 @@ pub struct DecisionConfig {
     pub listen: String,
     /// Who may ask over a socket, as `chmod` has it.
     pub mode: String,
+    /// That TLS is spoken with at an address.
+    pub certificates: Vec<CertificateFiles>,
+    /// The authorities that proxies' certificates are to be from.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Default for DecisionConfig {
@@ -26,17 +31,35 @@ impl Default for DecisionConfig {
             dialect: None,
             listen: String::new(),
             mode: "0660".to_owned(),
+            certificates: Vec::new(),
+            client_ca: None,
         }
     }
+}
+
+/// What a sound section says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Compiled {
+    pub(super) dialect: Dialect,
+    pub(super) place: Place,
+    pub(super) proof: Proof,
 }
 
 /// Where questions come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Whoever may open it may ask.
     Socket { path: PathBuf, mode: u32 },
-    /// Whoever knows the secret may ask.
     Address(SocketAddr),
+}
+
+/// What tells a proxy of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// That it is connected: who may open the socket, or shows a certificate, may
+    /// ask.
+    Connection,
+    /// The shared secret.
+    Secret,
 }
 
 impl DecisionConfig {
@@ -46,15 +69,33 @@ impl DecisionConfig {
 
     /// Whether its callers prove themselves with the shared secret.
     pub fn needs_secret(&self) -> bool {
-        !self.listen.starts_with(UNIX)
+        self.proof() == Proof::Secret
+    }
+
+    fn proof(&self) -> Proof {
+        if self.listen.starts_with(UNIX) || self.client_ca.is_some() {
+            Proof::Connection
+        } else {
+            Proof::Secret
+        }
+    }
+
+    /// How TLS is spoken at its address.
+    pub fn tls(&self) -> tls::Config {
+        tls::Config {
+            certificates: self.certificates.clone(),
+            client_certificates: match self.client_ca {
+                Some(_) => ClientCertificates::Required,
+                None => ClientCertificates::None,
+            },
+            client_ca: self.client_ca.clone(),
+            ..tls::Config::default()
+        }
     }
 
     /// `None` when anything was `found`.
-    pub(super) fn compile(
-        &self,
-        section: &str,
-        found: &mut Vec<Invalid>,
-    ) -> Option<(Dialect, Place)> {
+    pub(super) fn compile(&self, section: &str, found: &mut Vec<Invalid>) -> Option<Compiled> {
+        let before = found.len();
         let mut invalid = |key: &str, problem: String| {
             found.push(Invalid::new(format!("{section}.{key}"), problem));
         };
@@ -92,7 +133,28 @@ impl DecisionConfig {
                 address.map(Place::Address)
             }
         };
-        Some((self.dialect?, place?))
+        let has_tls = !self.certificates.is_empty();
+        if cfg!(not(feature = "tls")) && has_tls {
+            let problem = "this build speaks no TLS: build it with the feature `tls`, or leave \
+                           the certificates out";
+            invalid("certificates", problem.into());
+        }
+        if has_tls && matches!(place, Some(Place::Socket { .. })) {
+            let problem = "are for an address: over a socket no TLS is spoken, and its mode says \
+                           who may ask";
+            invalid("certificates", problem.into());
+        }
+        if self.client_ca.is_some() && !has_tls {
+            let problem = "is set, and without TLS nobody shows a certificate: give one of the \
+                           edge's own in `certificates`";
+            invalid("client_ca", problem.into());
+        }
+        let compiled = Compiled {
+            dialect: self.dialect?,
+            place: place?,
+            proof: self.proof(),
+        };
+        (found.len() == before).then_some(compiled)
     }
 }
 
@@ -109,7 +171,7 @@ fn mode(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn compiled(toml: &str) -> Result<(Dialect, Place), String> {
+    fn compiled(toml: &str) -> Result<Compiled, String> {
         let config: DecisionConfig = toml::from_str(toml).unwrap();
         let mut found = Vec::new();
         let compiled = config.compile("decisions.d", &mut found);
@@ -118,15 +180,31 @@ mod tests {
 
     #[test]
     fn questions_come_over_a_socket_or_from_an_address() {
-        let socket = Place::Socket {
-            path: "/run/edge.sock".into(),
-            mode: 0o660,
+        let socket = compiled("dialect = 'nginx'\nlisten = 'unix:/run/edge.sock'");
+        let over_socket = Compiled {
+            dialect: Dialect::Nginx,
+            place: Place::Socket {
+                path: "/run/edge.sock".into(),
+                mode: 0o660,
+            },
+            proof: Proof::Connection,
         };
-        let over_socket = compiled("dialect = 'nginx'\nlisten = 'unix:/run/edge.sock'");
-        assert_eq!(over_socket, Ok((Dialect::Nginx, socket)));
-        let address = Place::Address("127.0.0.1:9903".parse().unwrap());
-        let over_tcp = compiled("dialect = 'envoy'\nlisten = '127.0.0.1:9903'");
-        assert_eq!(over_tcp, Ok((Dialect::Envoy, address)));
+        assert_eq!(socket, Ok(over_socket));
+        let at_address = |more: &str, proof| {
+            let toml = format!("dialect = 'envoy'\nlisten = '127.0.0.1:9903'\n{more}");
+            let over_tcp = Compiled {
+                dialect: Dialect::Envoy,
+                place: Place::Address("127.0.0.1:9903".parse().unwrap()),
+                proof,
+            };
+            assert_eq!(compiled(&toml), Ok(over_tcp), "{more}");
+        };
+        at_address("", Proof::Secret);
+        if cfg!(feature = "tls") {
+            let ours = "certificates = [{ chain = 'a.pem', key = 'a.key' }]";
+            at_address(ours, Proof::Secret);
+            at_address(&format!("{ours}\nclient_ca = 'b.pem'"), Proof::Connection);
+        }
     }
 
     #[test]
@@ -136,6 +214,15 @@ mod tests {
             ("dialect = 'nginx'", "listen"),
             ("dialect = 'nginx'\nlisten = 'unix:edge.sock'", "listen"),
             ("dialect = 'nginx'\nlisten = '9903'", "listen"),
+            (
+                "dialect = 'nginx'\nlisten = '127.0.0.1:1'\nclient_ca = 'a.pem'",
+                "client_ca",
+            ),
+            (
+                "dialect = 'nginx'\nlisten = 'unix:/a'\n\
+                 certificates = [{ chain = 'a.pem', key = 'a.key' }]",
+                "certificates",
+            ),
             (
                 "dialect = 'nginx'\nlisten = 'unix:/a'\nmode = '0666'",
                 "mode",

@@ -41,7 +41,7 @@ pub(super) enum Stage {
 
 /// A kind of socket that connections come in by.
 pub(super) trait Accept: 'static {
-    type Io: AsyncRead + AsyncWrite + Unpin + 'static;
+    type Io: 'static;
 
     async fn next(&self) -> io::Result<Self::Io>;
 
@@ -96,10 +96,12 @@ pub(super) struct Door<C> {
 }
 
 impl<C> Door<C> {
-    /// Until the end begins.
-    pub(super) async fn keep<A, S, B>(self, listener: A)
+    /// Until the end begins. What `begin` makes of a connection is asked over.
+    pub(super) async fn keep<A, F, I, S, B>(self, listener: A, begin: impl Fn(A::Io) -> F)
     where
         A: Accept,
+        F: Future<Output = Option<I>> + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + 'static,
         C: Fn(IpAddr) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
         B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
@@ -119,7 +121,7 @@ impl<C> Door<C> {
                 came = comes => came,
             };
             match accepted {
-                Ok(io) => drop(spawn_local(self.converse(io, place))),
+                Ok(io) => drop(spawn_local(self.converse(begin(io), place))),
                 Err(error) => failures.survive(&error).await,
             }
         }
@@ -127,16 +129,17 @@ impl<C> Door<C> {
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
                 return;
             };
-            spawn_local(self.converse(io, Some(place)));
+            spawn_local(self.converse(begin(io), Some(place)));
         }
     }
 
-    fn converse<I, S, B>(
+    fn converse<F, I, S, B>(
         &self,
-        io: I,
+        begun: F,
         place: Option<OwnedSemaphorePermit>,
-    ) -> impl Future<Output = ()> + use<C, I, S, B>
+    ) -> impl Future<Output = ()> + use<C, F, I, S, B>
     where
+        F: Future<Output = Option<I>> + 'static,
         I: AsyncRead + AsyncWrite + Unpin + 'static,
         C: Fn(IpAddr) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
@@ -145,6 +148,8 @@ impl<C> Door<C> {
         let (desk, http1) = (Rc::clone(&self.desk), self.http1.clone());
         let (mut stage, alive) = (self.stage.clone(), self.alive.clone());
         async move {
+            // Without it there is nobody.
+            let Some(io) = begun.await else { return };
             let asked = stage.clone();
             let service = service_fn(async |request| {
                 let mut response = desk.answer(request).await?;

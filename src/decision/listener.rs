@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use super::caller::Caller;
-use super::config::Place;
+use super::config::{Place, Proof};
 use super::{DecisionConfig, Dialect};
 use crate::inherited::{self, Inherited};
 use crate::secret::Secret;
 use crate::socket_file::SocketFile;
+use crate::tls::Tls;
 
 /// A place cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +37,7 @@ pub(super) struct Listener {
 
 #[derive(Debug)]
 pub(super) enum Bound {
-    Address(TcpListener),
+    Address(TcpListener, Option<Tls>),
     /// Without its file where that is another process's to remove.
     Socket(UnixListener, Option<SocketFile>),
 }
@@ -51,7 +52,8 @@ impl Listeners {
     ) -> Result<Self, BindError> {
         let mut listeners = Vec::with_capacity(configs.len());
         for (name, config) in configs {
-            let Some((dialect, place)) = config.compile("decisions", &mut Vec::new()) else {
+            let section = format!("decisions.{name}");
+            let Some(compiled) = config.compile(&section, &mut Vec::new()) else {
                 continue;
             };
             let failed = |source| BindError {
@@ -59,22 +61,35 @@ impl Listeners {
                 place: config.listen.clone(),
                 source,
             };
-            let caller = match (&place, secret) {
-                (Place::Socket { .. }, _) => Caller::Socket,
-                (Place::Address(_), Some(secret)) => Caller::Secret(secret.clone()),
-                (Place::Address(_), None) => {
+            let caller = match (compiled.proof, secret) {
+                (Proof::Connection, _) => Caller::Connected,
+                (Proof::Secret, Some(secret)) => Caller::Secret(secret.clone()),
+                (Proof::Secret, None) => {
                     let problem = "there is no secret to know callers by";
                     return Err(failed(io::Error::other(problem)));
                 }
             };
+            // A proxy asks by HTTP/1.
+            let tls = Tls::load(&section, &config.tls(), false).map_err(|found| {
+                let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+                failed(io::Error::other(found.join("; ")))
+            })?;
             listeners.push(Listener {
                 name: name.clone(),
-                dialect,
+                dialect: compiled.dialect,
                 caller,
-                bound: Bound::to(&place, inherited, name).map_err(failed)?,
+                bound: Bound::to(&compiled.place, tls, inherited, name).map_err(failed)?,
             });
         }
         Ok(Self(listeners))
+    }
+
+    /// To look after the certificates of all that have any.
+    pub fn tls(&self) -> impl Iterator<Item = &Tls> {
+        self.0.iter().filter_map(|listener| match &listener.bound {
+            Bound::Address(_, tls) => tls.as_ref(),
+            Bound::Socket(..) => None,
+        })
     }
 
     pub const fn is_empty(&self) -> bool {
@@ -85,7 +100,7 @@ impl Listeners {
     pub fn copies(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let copy = |listener: &Listener| {
             let copy = match &listener.bound {
-                Bound::Address(listener) => listener.try_clone()?.into(),
+                Bound::Address(listener, _) => listener.try_clone()?.into(),
                 Bound::Socket(listener, _) => listener.try_clone()?.into(),
             };
             Ok((inherited::decision(&listener.name), copy))
@@ -95,16 +110,21 @@ impl Listeners {
 }
 
 impl Bound {
-    fn to(place: &Place, inherited: &mut Inherited, name: &str) -> io::Result<Self> {
+    fn to(
+        place: &Place,
+        tls: Option<Tls>,
+        inherited: &mut Inherited,
+        name: &str,
+    ) -> io::Result<Self> {
         let given = inherited::decision(name);
         match place {
             Place::Address(address) => {
                 if let Some(listener) = inherited.one_internet(&given)? {
-                    return Ok(Self::Address(listener));
+                    return Ok(Self::Address(listener, tls));
                 }
                 let listener = TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
-                Ok(Self::Address(listener))
+                Ok(Self::Address(listener, tls))
             }
             Place::Socket { path, mode } => {
                 if let Some(listener) = inherited.file(&given, path, *mode)? {

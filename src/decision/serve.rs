@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -29,6 +30,7 @@ use super::door::{Door, Stage};
 use super::listener::{Bound, Listener};
 use super::meters::Meters;
 use crate::socket_file::SocketFile;
+use crate::tls::Tls;
 
 /// Of all threads together; more wait to be accepted. A proxy keeps few.
 const CONNECTIONS: usize = 4096;
@@ -100,7 +102,7 @@ impl Listeners {
             .into_iter()
             .filter_map(|listener| match listener.bound {
                 Bound::Socket(_, file) => file,
-                Bound::Address(_) => None,
+                Bound::Address(..) => None,
             });
         Ok(Running {
             stop,
@@ -151,7 +153,7 @@ struct Shared {
 }
 
 enum Socket {
-    Tcp(std::net::TcpListener),
+    Tcp(std::net::TcpListener, Option<Tls>),
     Unix(std::os::unix::net::UnixListener),
 }
 
@@ -162,7 +164,7 @@ impl Listener {
             dialect: self.dialect,
             caller: self.caller.clone(),
             socket: match &self.bound {
-                Bound::Address(listener) => Socket::Tcp(listener.try_clone()?),
+                Bound::Address(listener, tls) => Socket::Tcp(listener.try_clone()?, tls.clone()),
                 Bound::Socket(listener, _) => Socket::Unix(listener.try_clone()?),
             },
         })
@@ -209,11 +211,20 @@ impl Thread {
                     alive: alive.clone(),
                 };
                 match shared.socket {
-                    Socket::Tcp(listener) => {
-                        spawn_local(door.keep(TcpListener::from_std(listener)?));
+                    Socket::Tcp(listener, None) => {
+                        let listener = TcpListener::from_std(listener)?;
+                        spawn_local(door.keep(listener, |stream| ready(Some(stream))));
+                    }
+                    Socket::Tcp(listener, Some(tls)) => {
+                        let listener = TcpListener::from_std(listener)?;
+                        spawn_local(door.keep(listener, move |stream| {
+                            let tls = tls.clone();
+                            async move { Some(tls.accept(stream).await?.stream) }
+                        }));
                     }
                     Socket::Unix(listener) => {
-                        spawn_local(door.keep(UnixListener::from_std(listener)?));
+                        let listener = UnixListener::from_std(listener)?;
+                        spawn_local(door.keep(listener, |stream| ready(Some(stream))));
                     }
                 }
             }

@@ -9,9 +9,10 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use super::{http2, proxy_protocol, tls};
+use super::{http2, proxy_protocol};
 use crate::pace::Pace;
 use crate::setting::{self, Invalid};
+use crate::tls;
 
 /// hyper's read buffer is no smaller, so neither is what it lets through.
 const SMALLEST_HEADER_BYTES: ByteSize = ByteSize::kib(8);

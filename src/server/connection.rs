@@ -210,6 +210,12 @@ pub(super) enum Spoken {
     Http2,
 }
 
+impl Spoken {
+    pub(super) const fn of(is_http2: bool) -> Self {
+        if is_http2 { Self::Http2 } else { Self::Http1 }
+    }
+}
+
 enum End {
     Ended(hyper::Result<()>),
     Overdue(Overdue),

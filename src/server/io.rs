@@ -34,6 +34,13 @@ impl Abort for TcpStream {
     }
 }
 
+#[cfg(feature = "tls")]
+impl Abort for crate::tls::Stream {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+}
+
 /// A socket that tells an [`Activity`] when bytes come, and when they do not go.
 ///
 /// Where hyper answers a head that it could not read, bare, it says what the

@@ -31,7 +31,6 @@ pub mod proxy_protocol;
 mod registry;
 mod response_body;
 mod service;
-pub mod tls;
 mod tunnel;
 mod unparsed;
 mod worker;
@@ -55,11 +54,10 @@ use tower_service::Service;
 use self::crowd::Crowd;
 use self::listener::Bound;
 use self::load::Loads;
-use self::tls::Tls;
 use self::worker::{Door, Doors, Worker};
-use crate::context::ClientCertificate;
 use crate::inherited::{self, Inherited};
 use crate::setting::Invalid;
+use crate::tls::{Secured, Tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -70,13 +68,6 @@ pub struct Connection {
     pub local: SocketAddr,
     /// `None` where it is not encrypted.
     pub tls: Option<Secured>,
-}
-
-/// What a TLS handshake settled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secured {
-    /// Who the client is, when it showed a certificate; that was verified.
-    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// Why nothing can be served.
@@ -117,7 +108,8 @@ impl Server {
     /// As [`bind`](Self::bind), with the sockets that another process gave, where
     /// it did. They listen: their clients wait.
     pub fn inherit(config: &Config, inherited: &mut Inherited) -> Result<Self, StartError> {
-        let tls = Tls::load(&config.tls, config.http2.enabled).map_err(StartError::Tls)?;
+        let tls =
+            Tls::load("server.tls", &config.tls, config.http2.enabled).map_err(StartError::Tls)?;
         let workers = config.workers.count();
         let mut bound = |name, address, setting| {
             Bound::inherited_or_to(inherited, name, address, workers, setting)

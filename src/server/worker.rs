@@ -23,9 +23,9 @@ use super::crowd::Crowd;
 use super::gate::Gate;
 use super::load::Loads;
 use super::registry::Registry;
-use super::tls::Tls;
 use super::{BoxError, Config, Connection, Handed, Raw};
 use crate::accepting::AcceptFailures;
+use crate::tls::Tls;
 
 /// Which way a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,14 +97,16 @@ impl Worker {
                     (Door::Encrypted, Some(tls)) => {
                         tokio::task::spawn_local(async move {
                             if let Some(entered) = gate.pass(&mut stream, ends).await
-                                && let Some((stream, spoken, secured)) = tls.accept(stream).await
+                                && let Some(encrypted) = tls.accept(stream).await
                             {
-                                let tls = Some(secured);
+                                let spoken = Spoken::of(encrypted.is_http2);
                                 let service = for_connection(Connection {
-                                    tls,
+                                    tls: Some(encrypted.secured),
                                     ..entered.ends
                                 });
-                                protocol.serve(stream, spoken, service, registered).await;
+                                protocol
+                                    .serve(encrypted.stream, spoken, service, registered)
+                                    .await;
                                 drop(entered.present);
                             }
                             drop(counted);

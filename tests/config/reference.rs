@@ -8,7 +8,7 @@ use cypheron_edge::decision::DecisionConfig;
 use cypheron_edge::middleware::auth;
 use cypheron_edge::proxy::{CheckConfig, EjectionConfig, TlsConfig, UpstreamConfig};
 use cypheron_edge::route::{CorsConfig, RouteConfig};
-use cypheron_edge::{database, directory, limiter, repository, server, telemetry, usage};
+use cypheron_edge::{database, directory, limiter, repository, server, telemetry, tls, usage};
 use serde::Deserialize;
 use serde::de::{self, Visitor};
 use toml::{Table, Value};
@@ -67,7 +67,7 @@ fn the_reference_has_every_key_and_no_other() {
         ("directory", fields::<directory::Config>()),
         ("server", fields::<server::Config>()),
         ("server.http2", fields::<server::Http2Config>()),
-        ("server.tls", fields::<server::tls::Config>()),
+        ("server.tls", fields::<tls::Config>()),
         ("health", fields::<HealthConfig>()),
         ("auth", fields::<auth::Config>()),
         ("keys", fields::<repository::Config>()),

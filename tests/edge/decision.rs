@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::process::Signal;
 
+use crate::certificate::Certificate;
 use crate::client::{Connection, Response, get};
 use crate::process::{Deployment, eventually, free_address};
 use crate::serving::rows;
@@ -346,4 +347,73 @@ fn a_connection_on_which_no_proxy_asks_holds_up_no_end() {
     running.signal(Signal::TERM);
     eventually("it has ended", || running.ended().is_some());
     assert_eq!(running.wait(), Some(0), "{}", edge.log_text());
+}
+
+/// The settings of an edge that is asked over TLS.
+fn over_tls(place: SocketAddr, certificate: &Certificate, more: &str) -> String {
+    let certificates = certificate.files();
+    format!(
+        "[decisions.proxy]\ndialect = \"envoy\"\nlisten = \"{place}\"\n\
+         certificates = [{certificates}]\n{more}\n\
+         [[routes]]\nname = \"open\"\npath = \"/open\"\nupstream = \"app\"\npublic = true\n"
+    )
+}
+
+/// What is answered over TLS to `proxy`, if anything is.
+fn heard(
+    place: SocketAddr,
+    ours: &Certificate,
+    proxy: Option<&Certificate>,
+    secret: Option<&str>,
+) -> io::Result<u16> {
+    let mut connection = Connection::over(ours.connect_as(proxy, place)?);
+    let mut headers = vec![("X-Original-Address", "192.0.2.7")];
+    headers.extend(secret.map(|secret| ("X-Edge-Decision-Secret", secret)));
+    let answer = connection.get("/open", &headers)?;
+    Ok(answer.status)
+}
+
+#[test]
+fn a_proxy_with_a_certificate_is_heard_without_a_secret_and_no_other_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ours, proxy, stranger] =
+        ["edge", "proxy", "stranger"].map(|file| Certificate::make(directory.path(), file));
+    let (place, upstream) = (free_address(), Upstream::start());
+    let more = format!("client_ca = '{}'", proxy.chain.display());
+    let edge = Deployment::new(upstream.address, &over_tls(place, &ours, &more));
+    let running = edge.serve();
+    assert_eq!(heard(place, &ours, Some(&proxy), None).unwrap(), 200);
+    for other in [None, Some(&stranger)] {
+        assert!(heard(place, &ours, other, None).is_err());
+    }
+    let mut plain = Connection::open(place).unwrap();
+    assert!(ask_as_envoy(&mut plain, "/open", &[]).is_err());
+    let failed = edge.count("cypheron_edge_tls_handshakes_failed_total", "");
+    assert_eq!(failed, 3);
+    // The traffic port has certificates of its own, here none.
+    assert_eq!(get(edge.traffic, "/open", &[]).status, 200);
+
+    let renewed = Certificate::make(directory.path(), "edge");
+    eventually("a certificate that was renewed is shown", || {
+        heard(place, &renewed, Some(&proxy), None).is_ok_and(|status| status == 200)
+    });
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+}
+
+#[test]
+fn over_tls_without_an_authority_the_secret_is_the_proof() {
+    let directory = tempfile::tempdir().unwrap();
+    let ours = Certificate::make(directory.path(), "edge");
+    let (place, upstream) = (free_address(), Upstream::start());
+    let secret = SECRET.replace(' ', "-");
+    let environment = [("DECISION_SECRET", secret.clone())];
+    let settings = over_tls(place, &ours, "");
+    let edge = Deployment::in_environment(upstream.address, &settings, environment);
+    let _running = edge.serve();
+    for (given, status) in [(Some(&*secret), 200), (Some("wrong"), 403), (None, 403)] {
+        assert_eq!(heard(place, &ours, None, given).unwrap(), status);
+    }
+    let mut check = edge.command(&["check"]);
+    let refused = check.env_remove("DECISION_SECRET").output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
 }

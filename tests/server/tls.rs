@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cypheron_edge::clock::{Clock, Timestamp};
-use cypheron_edge::server::{Config, Connection, Running, Server, StartError, tls};
+use cypheron_edge::server::{Config, Connection, Running, Server, StartError};
+use cypheron_edge::tls;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -392,7 +393,7 @@ fn what_cannot_be_used_is_said_with_the_file_and_what_to_do() {
     let now = Clock::system().wall();
     let check = |certificate: &str, now: Timestamp| {
         let config = config(&[certificate], "");
-        let found = tls::check(&config.tls, now);
+        let found = tls::check("server.tls", &config.tls, now);
         found
             .iter()
             .map(ToString::to_string)

@@ -29,9 +29,9 @@ use crate::decision;
 use crate::directory::Directory;
 use crate::middleware::{ApiKeyAuthLayer, auth};
 use crate::proxy::{ClientAddressRule, Vouching};
-use crate::server::tls::Tls;
 use crate::server::{Connection, Running, Stop};
 use crate::telemetry::Metrics;
+use crate::tls::Tls;
 use crate::usage::journal::DataDir;
 
 /// An edge that serves. The thread whose runtime started it is the background
@@ -124,6 +124,9 @@ impl Edge {
             refusals,
         };
         let parts = Arc::new(parts);
+        for tls in decisions.tls() {
+            tokio::spawn(tls.clone().follow(parts.clock.clone()));
+        }
         let decisions = match deciders {
             0 => None,
             deciders => Some(decisions::decide(

@@ -15,21 +15,23 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::material::{HTTP2, Material};
-use super::{Config, SECTION, client, failure};
+use super::{Config, Encrypted, Secured, client, failure};
 use crate::clock::Timestamp;
-use crate::server::Secured;
-use crate::server::connection::Spoken;
-use crate::server::io::Abort;
 use crate::setting::Invalid;
 use crate::telemetry::metric::{
     TLS_CERTIFICATE_EXPIRY_SECONDS, TLS_HANDSHAKES, TLS_HANDSHAKES_FAILED,
 };
+
+/// What is spoken over.
+pub type Stream = TlsStream<TcpStream>;
 
 /// TLS as it is configured now. Clones share it.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
 struct Shared {
+    /// That it is set in.
+    section: String,
     /// Whether clients are offered it.
     http2: bool,
     now: ArcSwap<Loaded>,
@@ -44,18 +46,16 @@ struct Loaded {
 }
 
 impl Tls {
-    /// `None` where no TLS is configured.
-    pub(in crate::server) fn load(
-        config: &Config,
-        http2: bool,
-    ) -> Result<Option<Self>, Vec<Invalid>> {
+    /// Of what is set in `section`; `None` where no TLS is.
+    pub fn load(section: &str, config: &Config, http2: bool) -> Result<Option<Self>, Vec<Invalid>> {
         if !config.is_on() {
             return Ok(None);
         }
-        let failed = |error: rustls::Error| vec![Invalid::new(SECTION, error.to_string())];
+        let failed = |error: rustls::Error| vec![Invalid::new(section, error.to_string())];
         let tickets = Ticketer::new().map_err(failed)?;
-        let loaded = loaded(config, http2, &tickets)?;
+        let loaded = loaded(section, config, http2, &tickets)?;
         Ok(Some(Self(Arc::new(Shared {
+            section: section.to_owned(),
             http2,
             now: ArcSwap::from_pointee(loaded),
             tickets,
@@ -65,9 +65,13 @@ impl Tls {
     /// Takes another configuration into use, its files read anew; when any is
     /// unsound, what is in use stays. Where TLS is spoken is not changed.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Invalid>> {
-        let loaded = loaded(config, self.0.http2, &self.0.tickets)?;
+        let loaded = loaded(&self.0.section, config, self.0.http2, &self.0.tickets)?;
         self.0.now.store(Arc::new(loaded));
         Ok(())
+    }
+
+    pub(super) fn section(&self) -> &str {
+        &self.0.section
     }
 
     /// What was loaded last.
@@ -76,17 +80,18 @@ impl Tls {
     }
 
     /// `None` when there was no handshake, which is counted.
-    pub(in crate::server) async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> Option<(TlsStream<TcpStream>, Spoken, Secured)> {
+    pub async fn accept(&self, stream: TcpStream) -> Option<Encrypted> {
         let (made, limit) = self.in_use();
         let handshake = timeout(limit, TlsAcceptor::from(made).accept(stream)).await;
         let reason = match handshake {
             Ok(Ok(stream)) => match secured(&stream) {
                 Some(secured) => {
-                    let spoken = spoken(&stream);
-                    return Some((stream, spoken, secured));
+                    let (_, connection) = stream.get_ref();
+                    return Some(Encrypted {
+                        is_http2: connection.alpn_protocol() == Some(HTTP2),
+                        stream,
+                        secured,
+                    });
                 }
                 None => failure::UNREADABLE,
             },
@@ -104,15 +109,16 @@ impl Tls {
 }
 
 fn loaded(
+    section: &str,
     config: &Config,
     http2: bool,
     tickets: &Arc<dyn ProducesTickets>,
 ) -> Result<Loaded, Vec<Invalid>> {
-    let material = Material::load(config)?;
+    let material = Material::load(section, config)?;
     let expiries: Vec<_> = material.expiries().collect();
     let made = material
         .server_config(config, http2, Arc::clone(tickets))
-        .map_err(|error| vec![Invalid::new(SECTION, error.to_string())])?;
+        .map_err(|error| vec![Invalid::new(section, error.to_string())])?;
     tell_expiries(config, &expiries);
     Ok(Loaded {
         config: config.clone(),
@@ -129,22 +135,8 @@ fn tell_expiries(config: &Config, expiries: &[Timestamp]) {
     }
 }
 
-impl Abort for TlsStream<TcpStream> {
-    fn abort(&self) {
-        self.get_ref().0.abort();
-    }
-}
-
-fn spoken(stream: &TlsStream<TcpStream>) -> Spoken {
-    if stream.get_ref().1.alpn_protocol() == Some(HTTP2) {
-        Spoken::Http2
-    } else {
-        Spoken::Http1
-    }
-}
-
 /// `None` when it cannot be said who the client is, though it showed that.
-fn secured(stream: &TlsStream<TcpStream>) -> Option<Secured> {
+fn secured(stream: &Stream) -> Option<Secured> {
     let (_, connection) = stream.get_ref();
     let version = connection
         .protocol_version()

@@ -12,7 +12,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::by_name::ByName;
 use super::certificate::{Certificate, certificates};
-use super::{ClientCertificates, Config, SECTION};
+use super::{ClientCertificates, Config};
 use crate::clock::Timestamp;
 use crate::setting::Invalid;
 
@@ -29,19 +29,19 @@ pub(super) struct Material {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// Everything that is wrong with the files of a configuration, at `now`.
-pub fn check(config: &Config, now: Timestamp) -> Vec<Invalid> {
+/// Everything that is wrong with the files that `section` names, at `now`.
+pub fn check(section: &str, config: &Config, now: Timestamp) -> Vec<Invalid> {
     if !config.is_on() {
         return Vec::new();
     }
-    match Material::load(config) {
+    match Material::load(section, config) {
         Err(found) => found,
-        Ok(material) => material.untimely(config, now),
+        Ok(material) => material.untimely(section, config, now),
     }
 }
 
 impl Material {
-    pub(super) fn load(config: &Config) -> Result<Self, Vec<Invalid>> {
+    pub(super) fn load(section: &str, config: &Config) -> Result<Self, Vec<Invalid>> {
         let mut provider = aws_lc_rs::default_provider();
         if config.require_post_quantum {
             provider.kx_groups = vec![kx_group::X25519MLKEM768];
@@ -50,13 +50,13 @@ impl Material {
         let mut found = Vec::new();
         let mut loaded = Vec::new();
         for (at, files) in config.certificates.iter().enumerate() {
-            match Certificate::load(files, &certificate(at), &provider) {
+            match Certificate::load(files, &certificate(section, at), &provider) {
                 Ok(certificate) => loaded.push(certificate),
                 Err(invalid) => found.push(invalid),
             }
         }
         let verifier = verifier(config, &provider).map_err(|problem| {
-            found.push(Invalid::new(format!("{SECTION}.client_ca"), problem));
+            found.push(Invalid::new(format!("{section}.client_ca"), problem));
         });
         match verifier {
             Ok(verifier) if found.is_empty() => Ok(Self {
@@ -68,7 +68,7 @@ impl Material {
         }
     }
 
-    fn untimely(&self, config: &Config, now: Timestamp) -> Vec<Invalid> {
+    fn untimely(&self, section: &str, config: &Config, now: Timestamp) -> Vec<Invalid> {
         let all = self
             .certificates
             .iter()
@@ -76,7 +76,7 @@ impl Material {
             .enumerate();
         all.filter_map(|(at, (loaded, files))| {
             let problem = loaded.untimely(now)?;
-            let key = format!("{}.chain", certificate(at));
+            let key = format!("{}.chain", certificate(section, at));
             Some(Invalid::new(
                 key,
                 format!("{}: {problem}", files.chain.display()),
@@ -126,8 +126,8 @@ impl Material {
     }
 }
 
-fn certificate(at: usize) -> String {
-    format!("{SECTION}.certificates[{at}]")
+fn certificate(section: &str, at: usize) -> String {
+    format!("{section}.certificates[{at}]")
 }
 
 /// What checks clients' certificates, where they are asked for one.

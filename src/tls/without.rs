@@ -3,24 +3,25 @@
 
 use tokio::net::TcpStream;
 
-use super::Config;
+use super::{Config, Encrypted};
 use crate::clock::{Clock, Timestamp};
-use crate::server::Secured;
-use crate::server::connection::Spoken;
 use crate::setting::Invalid;
+
+/// Of no connection.
+pub type Stream = TcpStream;
 
 /// Nothing is one.
 #[derive(Clone, Debug)]
 pub enum Tls {}
 
 /// Nothing to look at.
-pub const fn check(_: &Config, _: Timestamp) -> Vec<Invalid> {
+pub const fn check(_: &str, _: &Config, _: Timestamp) -> Vec<Invalid> {
     Vec::new()
 }
 
 impl Tls {
     #[expect(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
-    pub(in crate::server) const fn load(_: &Config, _: bool) -> Result<Option<Self>, Vec<Invalid>> {
+    pub const fn load(_: &str, _: &Config, _: bool) -> Result<Option<Self>, Vec<Invalid>> {
         Ok(None)
     }
 
@@ -34,10 +35,7 @@ impl Tls {
     }
 
     #[expect(clippy::unused_async, reason = "with TLS it takes time")]
-    pub(in crate::server) async fn accept(
-        &self,
-        _: TcpStream,
-    ) -> Option<(TcpStream, Spoken, Secured)> {
+    pub async fn accept(&self, _: TcpStream) -> Option<Encrypted> {
         match *self {}
     }
 }

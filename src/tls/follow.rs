@@ -63,7 +63,7 @@ impl Tls {
     }
 
     fn take(&self, config: &Config, clock: &Clock) {
-        let mut problems = check(config, clock.wall());
+        let mut problems = check(self.section(), config, clock.wall());
         if problems.is_empty() {
             problems = self.reload(config).err().unwrap_or_default();
         }

@@ -25,12 +25,28 @@ mod without;
 pub use config::{CertificateFiles, ClientCertificates, Config};
 
 #[cfg(feature = "tls")]
-pub use acceptor::Tls;
+pub use acceptor::{Stream, Tls};
 #[cfg(feature = "tls")]
 pub use material::check;
 #[cfg(not(feature = "tls"))]
-pub use without::{Tls, check};
+pub use without::{Stream, Tls, check};
 
-/// The section that all of this is set in.
-#[cfg(feature = "tls")]
-const SECTION: &str = "server.tls";
+use std::sync::Arc;
+
+use crate::context::ClientCertificate;
+
+/// A connection on which hands were shaken.
+#[derive(Debug)]
+pub struct Encrypted {
+    pub stream: Stream,
+    pub secured: Secured,
+    /// Whether that is what the client wants to speak.
+    pub is_http2: bool,
+}
+
+/// What a TLS handshake settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// Who the client is, when it showed a certificate; that was verified.
+    pub client: Option<Arc<ClientCertificate>>,
+}
