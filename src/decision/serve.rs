@@ -215,6 +215,7 @@ impl Thread {
                         let listener = TcpListener::from_std(listener)?;
                         spawn_local(door.keep(listener, |stream| ready(Some(stream))));
                     }
+                    #[cfg(feature = "tls")]
                     Socket::Tcp(listener, Some(tls)) => {
                         let listener = TcpListener::from_std(listener)?;
                         spawn_local(door.keep(listener, move |stream| {

@@ -20,7 +20,6 @@ pub const fn check(_: &str, _: &Config, _: Timestamp) -> Vec<Invalid> {
 }
 
 impl Tls {
-    #[expect(clippy::unnecessary_wraps, reason = "with TLS it may fail")]
     pub const fn load(_: &str, _: &Config, _: bool) -> Result<Option<Self>, Vec<Invalid>> {
         Ok(None)
     }
