@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -23,6 +24,9 @@ pub(crate) struct Options {
     keys: PathBuf,
     #[arg(long, default_value_t = 1000)]
     connections: u32,
+    /// All are slow with this, instead of a third with each.
+    #[arg(long)]
+    only: Option<With>,
 }
 
 /// Between two bytes of one client. Of a thousand, two hundred move in a second,
@@ -44,7 +48,7 @@ const ROOM: u32 = 4096;
 const SEGMENT: u32 = 1400;
 
 /// What one is slow with.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum With {
     Head,
     Body,
@@ -52,8 +56,6 @@ enum With {
 }
 
 impl With {
-    const ALL: [Self; 3] = [Self::Head, Self::Body, Self::Answer];
-
     /// What is sent at once.
     fn beginning(self, token: &str) -> String {
         let identified = format!("Host: slow\r\nAuthorization: Bearer {token}\r\n");
@@ -86,9 +88,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let kinds = match &options.only {
+        Some(only) => std::slice::from_ref(only),
+        None => With::value_variants(),
+    };
     LocalSet::new().block_on(&runtime, async move {
         let each = PAUSE / connections;
-        for (number, with) in (0..connections).zip(With::ALL.into_iter().cycle()) {
+        for (number, &with) in (0..connections).zip(kinds.iter().cycle()) {
             let beginning = with.beginning(token);
             spawn_local(async move {
                 sleep(each * number).await;
