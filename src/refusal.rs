@@ -20,6 +20,9 @@ pub enum Refusal {
     BadHost,
     /// The body is transferred in another way than by its length or in chunks.
     UnsupportedTransferCoding,
+    /// A tunnel of HTTP/2 for a protocol that the route does not list, or that is
+    /// no WebSocket.
+    UnsupportedProtocol,
     /// The path could mean different things to different servers.
     AmbiguousPath,
     /// No route matches host and path.
@@ -50,10 +53,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::UnsupportedTarget,
         Self::BadHost,
         Self::UnsupportedTransferCoding,
+        Self::UnsupportedProtocol,
         Self::AmbiguousPath,
         Self::NoRoute,
         Self::TokenMissing,
@@ -89,6 +93,11 @@ impl Refusal {
                 StatusCode::NOT_IMPLEMENTED,
                 "unsupported-transfer-coding",
                 "The only transfer coding understood is chunked",
+            ),
+            Self::UnsupportedProtocol => (
+                StatusCode::NOT_IMPLEMENTED,
+                "unsupported-protocol",
+                "No tunnel for this protocol is opened here",
             ),
             Self::AmbiguousPath => (
                 StatusCode::BAD_REQUEST,

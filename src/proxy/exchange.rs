@@ -56,6 +56,10 @@ impl<B> Way<B> {
         self.deadline.map_or(until, |deadline| until.min(deadline))
     }
 
+    fn must_switch(&self) -> bool {
+        self.switch.as_ref().is_some_and(Switch::is_a_must)
+    }
+
     /// Whose patience ran out.
     fn timed_out(&self) -> Failure {
         match self.deadline {
@@ -370,6 +374,9 @@ where
                 Some(_) => Ok((response, sender)),
                 None => Err(Failure::SwitchedProtocols),
             }
+        }
+        Ok((response, _)) if way.must_switch() && response.status().is_success() => {
+            Err(Failure::NotSwitched)
         }
         Ok((response, _)) if is_ambiguous(response.headers()) => Err(Failure::AmbiguousAnswer),
         checked => checked,

@@ -55,8 +55,14 @@ pub enum Failure {
     ConnectTimeout,
     #[error("the upstream broke off: {0}")]
     BrokeOff(BoxError),
-    #[error("the upstream switches to a protocol that it was not asked for")]
+    #[error(
+        "the upstream switches to a protocol that it was not asked for, or does not show that it was"
+    )]
     SwitchedProtocols,
+    #[error("the upstream does not open the tunnel that it was asked for, and reports success")]
+    NotSwitched,
+    #[error("over HTTP/2 the upstream is asked for no tunnels")]
+    NoTunnels,
     #[error(
         "the upstream's answer has a length beside a transfer coding, or a coding that is not chunked"
     )]
@@ -87,12 +93,17 @@ impl Failure {
             | Self::Handshake(_)
             | Self::BrokeOff(_)
             | Self::SwitchedProtocols
+            | Self::NotSwitched
             | Self::AmbiguousAnswer
             | Self::Busy => Some(UpstreamFailure::Failed),
             Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
                 Some(UpstreamFailure::TimedOut)
             }
-            Self::BodyTooLarge | Self::BodyBroken | Self::BodyTooSlow | Self::Severed(_) => None,
+            Self::NoTunnels
+            | Self::BodyTooLarge
+            | Self::BodyBroken
+            | Self::BodyTooSlow
+            | Self::Severed(_) => None,
         }
     }
 
@@ -111,6 +122,7 @@ impl Failure {
 
     const fn kind(&self) -> Kind {
         match self {
+            Self::NoTunnels => Refusal::UnsupportedProtocol.kind(),
             Self::BodyTooLarge => Refusal::BodyTooLarge.kind(),
             Self::BodyBroken => BODY_BROKEN,
             Self::BodyTooSlow => BODY_TOO_SLOW,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
+use hyper::ext::Protocol;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -63,7 +64,7 @@ where
     tower::service_fn(move |mut request: Request<B>| {
         // As small as a pointer: the future is moved through every layer.
         let extensions = std::mem::take(request.extensions_mut());
-        let begun = forwarder.begin(request, extensions.get());
+        let begun = forwarder.begin(request, &extensions);
         Forwarding {
             forwarder: Rc::clone(&forwarder),
             extensions,
@@ -88,9 +89,9 @@ where
     fn begin(
         &self,
         mut request: Request<B>,
-        context: Option<&RequestContext>,
+        extensions: &Extensions,
     ) -> Result<(Way<B>, Request<RequestBody<B>>), Failure> {
-        let context = context.ok_or(Failure::NoUpstream)?;
+        let context: &RequestContext = extensions.get().ok_or(Failure::NoUpstream)?;
         let route = &*context.route;
         let (lane, waits) = self.lanes.engage(&route.upstream)?;
         let http2 = lane.upstream.config.http2;
@@ -103,16 +104,24 @@ where
             Instant::now() + timeout.saturating_sub(passed)
         });
         let may_switch = may_switch(&request);
+        // The ingress lets in no other than a WebSocket.
+        let tunnel = request.version() == Version::HTTP_2 && extensions.get::<Protocol>().is_some();
+        if tunnel && http2 {
+            return Err(Failure::NoTunnels);
+        }
         let wish = self.heads.rewrite(
             request.headers_mut(),
             context,
             &lane.upstream,
             lane.target(),
         )?;
-        // A stream of HTTP/2 cannot become a tunnel by an `Upgrade`.
-        let switch = wish
-            .filter(|_| may_switch && !http2)
-            .and_then(|wish| Switch::listed(&wish, &route.tunnels));
+        let switch = if tunnel {
+            Switch::for_http2(&route.tunnels)
+        } else {
+            // A stream of HTTP/2 cannot become a tunnel by an `Upgrade`.
+            wish.filter(|_| may_switch && !http2)
+                .and_then(|wish| Switch::listed(&wish, &route.tunnels))
+        };
         // Each message of gRPC comes when there is one.
         let pace = (!grpc::is_grpc(&request)).then_some(route.body_pace);
         if http2 {

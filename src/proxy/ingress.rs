@@ -13,6 +13,7 @@ use http::header::{HOST, ORIGIN, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
+use hyper::ext::Protocol;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -20,6 +21,7 @@ use tower_service::Service;
 use super::ClientAddressRule;
 use super::grpc;
 use super::meters::Meters;
+use super::websocket::WEBSOCKET;
 use crate::clock::{Clock, Now};
 use crate::context::{ClientCertificate, Identity, Peer, Refused, RequestContext, RequestId};
 use crate::problem;
@@ -253,6 +255,17 @@ impl<S, C> Ingress<S, C> {
             }),
             None => None,
         };
+        if *request.method() == Method::CONNECT {
+            if !opens_a_websocket(request, route) {
+                return Err(Misplaced {
+                    refusal: Refusal::UnsupportedProtocol,
+                    route: Some(Arc::clone(route)),
+                    cors,
+                });
+            }
+            // What it is in HTTP/1.1: the same permission is asked for.
+            *request.method_mut() = Method::GET;
+        }
         if let Some(limit) = route.body_limit
             && request.body().size_hint().lower() > limit
         {
@@ -288,16 +301,24 @@ fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// No tunnels, whatever the target of a `CONNECT`: after its answer, one end
-/// would read what the other takes for the next request. And no bytes that a
-/// target may not have (RFC 3986), which the next server may read otherwise.
+/// would read what the other takes for the next request. HTTP/2 has them in
+/// streams of their own, for what their `:protocol` says (RFC 8441). And no bytes
+/// that a target may not have (RFC 3986), which the next server may read otherwise.
 fn check_target<B>(request: &Request<B>) -> Result<(), Refusal> {
     let target = request.uri().path_and_query();
-    if *request.method() == Method::CONNECT
+    let says_for_what = || request.extensions().get::<Protocol>().is_some();
+    if *request.method() == Method::CONNECT && !says_for_what()
         || !target.is_none_or(|target| target.as_str().is_ascii())
     {
         return Err(Refusal::UnsupportedTarget);
     }
     Ok(())
+}
+
+fn opens_a_websocket<B>(request: &Request<B>, route: &Route) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    protocol.is_some_and(|protocol| protocol.as_ref().eq_ignore_ascii_case(WEBSOCKET))
+        && route.tunnels.protocol(WEBSOCKET).is_some()
 }
 
 /// The host that a request is for; none for an HTTP/1.0 request that names

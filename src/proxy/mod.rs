@@ -26,6 +26,7 @@ mod response_body;
 mod text;
 mod tunnel;
 mod upstream;
+mod websocket;
 
 pub use client_address::ClientAddressRule;
 pub use decide::{Decided, SAID_BY_US, decide};

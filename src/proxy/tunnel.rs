@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::BoxError;
+use super::websocket::{Handshake, WEBSOCKET};
 use crate::context::UpstreamFailure;
 use crate::context::tunnel::{Tunnel, poll_chunk};
 use crate::route::Tunnels;
@@ -30,6 +31,8 @@ pub(super) struct Switch {
     pub(super) protocol: HeaderValue,
     pub(super) idle_timeout: Duration,
     pub(super) lifetime: Option<Duration>,
+    /// For a client of HTTP/2, of which the upstream is to know nothing.
+    pub(super) handshake: Option<Handshake>,
 }
 
 impl Switch {
@@ -37,20 +40,42 @@ impl Switch {
     pub(super) fn listed(wish: &HeaderValue, tunnels: &Tunnels) -> Option<Self> {
         let mut wishes = wish.as_bytes().split(|&byte| byte == b',');
         let protocol = wishes.find_map(|wish| tunnels.protocol(wish.trim_ascii()))?;
+        Some(Self::to(protocol, tunnels))
+    }
+
+    /// A WebSocket for a client of HTTP/2, where the route lists it.
+    pub(super) fn for_http2(tunnels: &Tunnels) -> Option<Self> {
+        let protocol = tunnels.protocol(WEBSOCKET)?;
         Some(Self {
+            handshake: Some(Handshake::new()),
+            ..Self::to(protocol, tunnels)
+        })
+    }
+
+    fn to(protocol: &HeaderValue, tunnels: &Tunnels) -> Self {
+        Self {
             protocol: protocol.clone(),
             idle_timeout: tunnels.idle_timeout,
             lifetime: tunnels.lifetime,
-        })
+            handshake: None,
+        }
     }
 
     /// Asks for it.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         mark(headers, self.protocol.clone());
+        if let Some(handshake) = &self.handshake {
+            handshake.ask(headers);
+        }
+    }
+
+    /// Whether its client takes any good answer for a tunnel: that of HTTP/2 does.
+    pub(super) const fn is_a_must(&self) -> bool {
+        self.handshake.is_some()
     }
 
     /// The tunnel that an upstream's 101 opens; `None` when it agrees to
-    /// another protocol than it was asked for.
+    /// another protocol than it was asked for, or does not show that it was asked.
     pub(super) fn accept(self, response: &mut Response<Incoming>) -> Option<TunnelBody> {
         let mut agreed = response.headers().get_all(UPGRADE).iter();
         let agreed = match (agreed.next(), agreed.next()) {
@@ -58,6 +83,11 @@ impl Switch {
             _ => return None,
         };
         if !agreed.eq_ignore_ascii_case(self.protocol.as_bytes()) {
+            return None;
+        }
+        if let Some(handshake) = &self.handshake
+            && !handshake.is_answered(response.headers_mut())
+        {
             return None;
         }
         let (tunnel, said) = Tunnel::new();

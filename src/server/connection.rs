@@ -19,7 +19,7 @@ use super::activity::{Activity, Limits, Overdue};
 use super::http2::{OnThisThread, PREFACE};
 use super::io::{Abort, WatchedIo};
 use super::registry::Registered;
-use super::service::Served;
+use super::service::{Served, Slot, Tunnels};
 use super::{BoxError, Config, tunnel, unparsed};
 use crate::pace::Pace;
 use crate::telemetry::metric::{CONNECTIONS_CLOSED_FLOODING, CONNECTIONS_CLOSED_SLOW};
@@ -86,13 +86,14 @@ impl Protocol {
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
         let leaving = Some(Rc::clone(registered.registry()));
+        let switched = Slot::default();
         let served = Served::new(
             service.clone(),
             Rc::clone(&activity),
             self.max_headers,
             leaving,
+            Tunnels::Connection(Rc::clone(&switched)),
         );
-        let switched = served.slot();
         let mut connection = self.http1.serve_connection(io, served);
         let close = http1::Connection::graceful_shutdown;
         let driven = Pin::new(&mut connection);
@@ -149,7 +150,14 @@ impl Protocol {
         let Some(http2) = &self.http2 else {
             return io.say(&unparsed::answer(unparsed::NOT_HTTP));
         };
-        let served = Served::new(service, Rc::clone(activity), self.max_headers, None);
+        let tunnels = Tunnels::Streams(self.limits.idle);
+        let served = Served::new(
+            service,
+            Rc::clone(activity),
+            self.max_headers,
+            None,
+            tunnels,
+        );
         let mut connection = pin!(http2.serve_connection(io, served));
         let close = http2::Connection::graceful_shutdown;
         match self

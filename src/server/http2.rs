@@ -33,6 +33,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub enabled: bool,
+    /// Whether clients are told that they may open a WebSocket in a stream.
+    pub websockets: bool,
     /// Requests at a time, of one connection.
     pub max_streams: u32,
     /// After how long without a byte a client is asked whether it is still there.
@@ -47,6 +49,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
+            websockets: true,
             max_streams: 128,
             ping_interval: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(10),
@@ -86,6 +89,9 @@ impl Config {
             .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
             .max_pending_accept_reset_streams(RESET_BEFORE_ACCEPTED)
             .max_local_error_reset_streams(RESET_BY_US);
+        if self.websockets {
+            builder.enable_connect_protocol();
+        }
         self.enabled.then_some(builder)
     }
 }

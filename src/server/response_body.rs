@@ -16,19 +16,24 @@ pin_project! {
         // None for an answer that goes on as a tunnel.
         #[pin]
         inner: Option<B>,
-        in_flight: InFlight,
+        // None where the tunnel is in flight in its place.
+        in_flight: Option<InFlight>,
     }
 }
 
 impl<B> WatchedBody<B> {
     pub(super) const fn new(inner: B, in_flight: InFlight) -> Self {
-        let inner = Some(inner);
-        Self { inner, in_flight }
+        Self {
+            inner: Some(inner),
+            in_flight: Some(in_flight),
+        }
     }
 
-    pub(super) const fn none(in_flight: InFlight) -> Self {
-        let inner = None;
-        Self { inner, in_flight }
+    pub(super) const fn none(in_flight: Option<InFlight>) -> Self {
+        Self {
+            inner: None,
+            in_flight,
+        }
     }
 }
 
@@ -41,13 +46,17 @@ impl<B: Body<Data = Bytes>> Body for WatchedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
-        this.in_flight.is_asked();
+        if let Some(in_flight) = this.in_flight {
+            in_flight.is_asked();
+        }
         let polled = match this.inner.as_pin_mut() {
             Some(inner) => inner.poll_frame(cx),
             None => Poll::Ready(None),
         };
-        if polled.is_ready() {
-            this.in_flight.gave();
+        if polled.is_ready()
+            && let Some(in_flight) = this.in_flight
+        {
+            in_flight.gave();
         }
         polled
     }

@@ -5,10 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use bytes::Bytes;
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::upgrade::{self, OnUpgrade};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -16,7 +22,7 @@ use super::activity::{Activity, InFlight};
 use super::crumbs;
 use super::registry::Registry;
 use super::response_body::WatchedBody;
-use super::tunnel::Switched;
+use super::tunnel::{self, Switched};
 use crate::context::tunnel::Tunnel;
 
 /// A Tower service for the requests of one connection. HTTP/1 has one at a
@@ -26,11 +32,31 @@ pub(super) struct Served<S, B> {
     activity: Rc<Activity>,
     max_headers: usize,
     leaving: Option<Rc<Registry>>,
-    switched: Slot<B>,
+    tunnels: Tunnels<B>,
 }
 
 /// Where the tunnel is left that a connection goes on as.
 pub(super) type Slot<B> = Rc<Cell<Option<Box<Switched<B>>>>>;
+
+/// Where tunnels are.
+pub(super) enum Tunnels<B> {
+    /// HTTP/1: in the place of the connection.
+    Connection(Slot<B>),
+    /// HTTP/2: in streams beside others, whose client is waited for so long.
+    Streams(Duration),
+}
+
+/// Where the tunnel goes that an answer may open.
+enum Place<B> {
+    Connection(Slot<B>),
+    Stream(Box<Stream>),
+    None,
+}
+
+struct Stream {
+    upgrade: OnUpgrade,
+    patience: Duration,
+}
 
 impl<S, B> Served<S, B> {
     /// `max_headers` is for HTTP/2: of HTTP/1, the parser counts them. Answers say
@@ -40,30 +66,92 @@ impl<S, B> Served<S, B> {
         activity: Rc<Activity>,
         max_headers: usize,
         leaving: Option<Rc<Registry>>,
+        tunnels: Tunnels<B>,
     ) -> Self {
         Self {
             service: Rc::new(RefCell::new(service)),
             activity,
             max_headers,
             leaving,
-            switched: Slot::default(),
+            tunnels,
         }
     }
+}
 
-    pub(super) fn slot(&self) -> Slot<B> {
-        Rc::clone(&self.switched)
+impl<B> Tunnels<B> {
+    fn place_for(&self, request: &mut Request<Incoming>) -> Place<B> {
+        match self {
+            Self::Connection(slot) => Place::Connection(Rc::clone(slot)),
+            Self::Streams(patience)
+                if *request.method() == Method::CONNECT
+                    && request.extensions().get::<Protocol>().is_some() =>
+            {
+                Place::Stream(Box::new(Stream {
+                    upgrade: upgrade::on(request),
+                    patience: *patience,
+                }))
+            }
+            Self::Streams(_) => Place::None,
+        }
+    }
+}
+
+impl<B> Place<B>
+where
+    B: Body<Data = Bytes> + 'static,
+{
+    /// Opens the tunnel where it goes. Gives the answer back what goes on with it.
+    fn open(
+        self,
+        switched: Switched<B>,
+        head: &mut Response<()>,
+        mut in_flight: InFlight,
+    ) -> Option<InFlight> {
+        match self {
+            Self::Connection(slot) => {
+                slot.set(Some(Box::new(switched)));
+                Some(in_flight)
+            }
+            Self::Stream(stream) => {
+                // In HTTP/2 the word for it is another (RFC 8441, section 5).
+                *head.status_mut() = StatusCode::OK;
+                let headers = head.headers_mut();
+                headers.remove(UPGRADE);
+                headers.remove(CONNECTION);
+                // Its time is bounded there.
+                in_flight.is_asked();
+                tokio::task::spawn_local(stream.run(switched, in_flight));
+                None
+            }
+            Self::None => Some(in_flight),
+        }
+    }
+}
+
+impl Stream {
+    async fn run<B>(self: Box<Self>, switched: Switched<B>, _open: InFlight)
+    where
+        B: Body<Data = Bytes> + 'static,
+    {
+        // An error means that the client has given it up.
+        if let Ok(upgraded) = self.upgrade.await {
+            let stream = TokioIo::new(upgraded);
+            tunnel::run(stream, Bytes::new(), switched, self.patience).await;
+        }
     }
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Served<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+    B: Body<Data = Bytes> + 'static,
 {
     type Response = Response<WatchedBody<B>>;
     type Error = S::Error;
     type Future = Answer<S, B>;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer<S, B> {
+        let place = self.tunnels.place_for(&mut request);
         let state = if request.version() != Version::HTTP_2 {
             State::waiting(Rc::clone(&self.service), request)
         } else if request.headers().len() > self.max_headers {
@@ -77,7 +165,7 @@ where
             state,
             in_flight: Some(self.activity.request_begins()),
             leaving: self.leaving.clone(),
-            switched: Rc::clone(&self.switched),
+            place,
         }
     }
 }
@@ -92,7 +180,7 @@ pin_project! {
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
         leaving: Option<Rc<Registry>>,
-        switched: Slot<B>,
+        place: Place<B>,
     }
 }
 
@@ -117,6 +205,7 @@ impl<S, F> State<S, F> {
 impl<S, B> Future for Answer<S, B>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
+    B: Body<Data = Bytes> + 'static,
 {
     type Output = Result<Response<WatchedBody<B>>, S::Error>;
 
@@ -136,7 +225,7 @@ where
                     let Some(in_flight) = this.in_flight.take() else {
                         return Poll::Pending;
                     };
-                    let mut refusal = Response::new(WatchedBody::none(in_flight.answered()));
+                    let mut refusal = Response::new(WatchedBody::none(Some(in_flight.answered())));
                     *refusal.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
                     return Poll::Ready(Ok(refusal));
                 }
@@ -152,14 +241,16 @@ where
                         let headers = response.headers_mut();
                         headers.insert(CONNECTION, HeaderValue::from_static("close"));
                     }
-                    return Poll::Ready(Ok(response.map(|body| match tunnel {
-                        None => WatchedBody::new(body, in_flight),
-                        Some(tunnel) => {
-                            let switched = Box::new(Switched { tunnel, body });
-                            this.switched.set(Some(switched));
-                            WatchedBody::none(in_flight)
-                        }
-                    })));
+                    let Some(tunnel) = tunnel else {
+                        let watched = |body| WatchedBody::new(body, in_flight);
+                        return Poll::Ready(Ok(response.map(watched)));
+                    };
+                    let (head, body) = response.into_parts();
+                    let mut head = Response::from_parts(head, ());
+                    let place = std::mem::replace(this.place, Place::None);
+                    let switched = Switched { tunnel, body };
+                    let in_flight = place.open(switched, &mut head, in_flight);
+                    return Poll::Ready(Ok(head.map(|()| WatchedBody::none(in_flight))));
                 }
             };
             this.state.set(State::Called { future });

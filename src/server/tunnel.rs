@@ -3,14 +3,17 @@
 //! It runs in the connection's own task, so that it counts as a connection and
 //! drains like one.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
 use metrics::{Gauge, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::context::tunnel::{Tunnel, poll_chunk};
@@ -37,8 +40,9 @@ where
     let (reader, writer) = split(stream);
     // It outlives the download: dropped before its end, it ends the upload.
     let mut body = pin!(switched.body);
-    let mut upload = pin!(upload(reader, early, switched.tunnel));
-    let mut download = pin!(download(writer, body.as_mut(), patience));
+    let said_all = Cell::new(false);
+    let mut upload = pin!(upload(reader, early, switched.tunnel, &said_all));
+    let mut download = pin!(download(writer, body.as_mut(), patience, &said_all));
     tokio::select! {
         said = &mut upload => if said.is_ok() {
             // The client has said all, and listens.
@@ -55,6 +59,7 @@ async fn upload<T: AsyncRead>(
     mut reader: ReadHalf<T>,
     early: Bytes,
     tunnel: Tunnel,
+    said_all: &Cell<bool>,
 ) -> Result<(), Broken> {
     let mut said = early;
     loop {
@@ -66,6 +71,10 @@ async fn upload<T: AsyncRead>(
             .await
             .map_err(|_| Broken)?;
         if said.is_empty() {
+            // A stream of HTTP/2 that its client gave up ends so, too; who writes to
+            // it knows better, and has its turn first.
+            yield_now().await;
+            said_all.set(true);
             return Ok(());
         }
     }
@@ -75,19 +84,30 @@ async fn download<T, B>(
     mut writer: WriteHalf<T>,
     mut body: Pin<&mut B>,
     patience: Duration,
+    said_all: &Cell<bool>,
 ) -> Result<(), Broken>
 where
     T: AsyncWrite,
     B: Body<Data = Bytes>,
 {
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        let frame = frame.map_err(|_| Broken)?;
+    let mut next = |writer: &mut WriteHalf<T>, cx: &mut Context<'_>| {
+        if said_all.get() && is_broken(writer, cx) {
+            return Poll::Ready(Err(Broken));
+        }
+        let frame = body.as_mut().poll_frame(cx);
+        frame.map(|frame| frame.transpose().map_err(|_| Broken))
+    };
+    while let Some(frame) = poll_fn(|cx| next(&mut writer, cx)).await? {
         if let Some(data) = frame.data_ref() {
             let written = timeout(patience, writer.write_all(data)).await;
             written.map_err(|_| Broken)?.map_err(|_| Broken)?;
         }
     }
     writer.shutdown().await.map_err(|_| Broken)
+}
+
+fn is_broken<T: AsyncWrite>(writer: &mut WriteHalf<T>, cx: &mut Context<'_>) -> bool {
+    matches!(Pin::new(writer).poll_flush(cx), Poll::Ready(Err(_)))
 }
 
 /// A tunnel that is open.

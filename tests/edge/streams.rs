@@ -188,23 +188,90 @@ fn websockets_of_another_library_talk_through_the_edge_until_their_key_is_revoke
     peers.says("cut 1006");
     peers.says("refused 401");
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
-
-    let usage = rusqlite::Connection::open(edge.data().join("usage.db")).unwrap();
-    let moved = |ended: &str| -> (i64, i64, i64, i64) {
-        let query = "SELECT status, request_bytes, response_bytes, duration_us FROM usage_events \
-                     WHERE ended = ?1 AND outcome = 'admitted'";
-        let columns =
-            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-        usage.query_row(query, [ended], columns).unwrap()
+    let [complete] = tunnels(&edge, "ended = 'complete'")[..] else {
+        panic!("one was closed");
     };
-    let (status, said, heard, duration) = moved("complete");
-    assert_eq!(status, 101);
-    assert!(
-        said > 1 << 20 && heard > 1 << 20,
-        "{said} and {heard} bytes"
+    assert!(complete.said > 1 << 20 && complete.heard > 1 << 20);
+    assert!(complete.duration > 0);
+    assert_the_revoked_one_is_counted(&edge);
+}
+
+#[test]
+fn websockets_over_http2_share_a_connection_until_their_key_is_revoked() {
+    let Some(mut peers) = Script::start("websocket_http2.py", "h2, websockets") else {
+        return;
+    };
+    let guarded = "[[routes]]\nname = 'guarded'\npath = '/guarded'\nupstream = 'app'\n\
+                   permissions = { GET = 'app:talk' }";
+    let edge = Deployment::new(peers.address, guarded);
+    let token = edge.key("talker", &["--permission", "app:talk"]);
+    let lesser = edge.key("listener", &[]);
+    let rare = edge.key("rare", &["--rate-limit", "1"]);
+    let running = edge.serve();
+    peers.go_through(edge.traffic, &[&token, &lesser, &rare]);
+    peers.says("offered");
+    peers.says("opened 200 200");
+    peers.says("beside them 426");
+    peers.says("closed 4000 done ended");
+    peers.says("closed 4000 done ended");
+    peers.says("guarded 200 403");
+    peers.says("open");
+    eventually("the others are closed", || {
+        edge.count("cypheron_edge_tunnels", "") == 1
+    });
+    edge.ok(&["keys", "revoke", "talker"]);
+    peers.says("cut ended");
+    peers.says("revoked 401");
+    peers.says("nobody 401");
+    peers.says("too often 200 429");
+    peers.says("another protocol 501");
+    assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
+    let [short, long] = tunnels(&edge, "ended = 'complete'")[..] else {
+        panic!("two were closed");
+    };
+    // Four times `beside`, and `done` behind its code; what is said is masked.
+    assert_eq!(short.heard, 4 * (2 + 6) + (2 + 2 + 4));
+    assert_eq!(short.said, short.heard + 5 * 4);
+    assert!(long.said > 1 << 20 && long.heard > 1 << 20);
+    assert!(short.duration > 0 && long.duration > 0);
+    let given_up = tunnels(&edge, "ended = 'client_gone' AND route = 'guarded'");
+    assert_eq!(given_up.len(), 1);
+    assert_the_revoked_one_is_counted(&edge);
+}
+
+/// What the usage database says of one.
+#[derive(Clone, Copy)]
+struct TunnelRow {
+    said: i64,
+    heard: i64,
+    duration: i64,
+}
+
+/// Those of which something holds, the one in which least was said first.
+fn tunnels(edge: &Deployment, condition: &str) -> Vec<TunnelRow> {
+    let usage = rusqlite::Connection::open(edge.data().join("usage.db")).unwrap();
+    let query = format!(
+        "SELECT request_bytes, response_bytes, duration_us FROM usage_events \
+         WHERE {condition} AND outcome = 'admitted' AND status = 101 AND method = 'GET' \
+         ORDER BY request_bytes"
     );
-    assert!(duration > 0);
-    let (status, said, heard, _) = moved("revoked");
+    let mut query = usage.prepare(&query).unwrap();
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(TunnelRow {
+            said: row.get(0)?,
+            heard: row.get(1)?,
+            duration: row.get(2)?,
+        })
+    };
+    let rows = query.query_map([], row).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[track_caller]
+fn assert_the_revoked_one_is_counted(edge: &Deployment) {
+    let [revoked] = tunnels(edge, "ended = 'revoked'")[..] else {
+        panic!("one was cut");
+    };
     // A masked frame of ten bytes, and one that is not.
-    assert_eq!((status, said, heard), (101, 2 + 4 + 10, 2 + 10));
+    assert_eq!((revoked.said, revoked.heard), (2 + 4 + 10, 2 + 10));
 }

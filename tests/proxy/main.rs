@@ -18,4 +18,5 @@ mod reuse;
 mod tls;
 mod tunnels;
 mod turned_away;
+mod websockets;
 mod wire;

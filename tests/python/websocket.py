@@ -67,4 +67,5 @@ async def main():
         await refused(url, headers)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
