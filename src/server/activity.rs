@@ -35,6 +35,8 @@ pub(super) struct Activity {
     /// How long the peer took no more of what is written.
     blocked: Cell<Waited>,
     settled: Cell<bool>,
+    /// When it is old; of HTTP/2, until its client was told.
+    retires: Cell<Option<Instant>>,
     /// Requests that are not yet answered to the end.
     open: Cell<usize>,
     /// Of those, answers that had more and were not asked for it since.
@@ -57,6 +59,12 @@ impl InFlight {
         self.answered = true;
         self.gave();
         self
+    }
+
+    /// Whether the connection is as old as it may get.
+    pub(super) fn is_of_an_old_connection(&self) -> bool {
+        let retires = self.activity.retires.get();
+        retires.is_some_and(|at| at <= Instant::now())
     }
 
     /// More of the answer is asked for.
@@ -91,6 +99,8 @@ pub(super) enum Overdue {
     Idle,
     Head,
     Write,
+    /// The connection is old, and goes on until what it has is answered.
+    Age,
 }
 
 /// So many requests may be given up on one connection, whatever else it does.
@@ -107,13 +117,14 @@ pub(super) struct Limits {
 }
 
 impl Activity {
-    pub(super) fn new(multiplexed: bool) -> Rc<Self> {
+    pub(super) fn new(multiplexed: bool, retires: Option<Instant>) -> Rc<Self> {
         Rc::new(Self {
             multiplexed,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(Instant::now()),
             blocked: Cell::default(),
             settled: Cell::new(true),
+            retires: Cell::new(retires),
             open: Cell::new(0),
             unasked: Cell::new(0),
             begun: Cell::new(0),
@@ -208,8 +219,23 @@ impl Activity {
         self.since.set(Instant::now());
     }
 
-    /// What is due next, and when.
+    /// The client was told that the connection is old.
+    pub(super) fn is_retired(&self) {
+        self.retires.set(None);
+    }
+
+    /// What is due next, and when. Clients of HTTP/1 are told by an answer.
     pub(super) fn due(&self, limits: Limits) -> Option<(Instant, Overdue)> {
+        let due = self.due_of_phase(limits);
+        match self.retires.get() {
+            Some(at) if self.multiplexed && due.is_none_or(|(first, _)| at < first) => {
+                Some((at, Overdue::Age))
+            }
+            _ => due,
+        }
+    }
+
+    fn due_of_phase(&self, limits: Limits) -> Option<(Instant, Overdue)> {
         if let Some(until) = self.blocked.get().until(limits.taking) {
             return Some((until, Overdue::Write));
         }

@@ -49,6 +49,10 @@ pub struct Config {
     /// Of one client address (IPv6: one /64), unless it is a proxy's or a
     /// balancer's; a connection beyond is closed at once.
     pub max_connections_per_address: usize,
+    /// How old a connection may get, a tenth of it by chance: then its next answer
+    /// is its last, and of HTTP/2 no more requests are taken. Any age when not set.
+    #[serde(deserialize_with = "setting::optional_duration")]
+    pub max_connection_age: Option<Duration>,
     /// How long accepting goes on after the signal to stop.
     #[serde(deserialize_with = "setting::duration")]
     pub drain_delay: Duration,
@@ -79,6 +83,7 @@ impl Default for Config {
             max_headers: 100,
             max_connections: 20_000,
             max_connections_per_address: 2000,
+            max_connection_age: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(7),
             drain_idle: Duration::from_secs(1),
@@ -145,6 +150,10 @@ impl Config {
             if most == 0 {
                 invalid(key, "is zero: nothing would be served".into());
             }
+        }
+        if self.max_connection_age.is_some_and(|age| age.is_zero()) {
+            let problem = "is zero: every answer would be the last of its connection";
+            invalid("max_connection_age", problem.into());
         }
         if self.tls.listen == Some(self.listen) {
             let problem = "is the address of the plain traffic, `server.listen`: choose another \

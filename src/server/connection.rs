@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -33,6 +34,7 @@ pub(super) struct Protocol {
     http1: http1::Builder,
     http2: Option<http2::Builder<OnThisThread>>,
     max_headers: usize,
+    max_age: Option<Duration>,
     limits: Limits,
 }
 
@@ -53,6 +55,7 @@ impl Protocol {
             http1,
             http2: config.http2.builder(header_bytes),
             max_headers: config.max_headers,
+            max_age: config.max_connection_age,
             limits: Limits {
                 first_byte: config.first_byte_timeout.min(config.idle_timeout),
                 header: config.header_timeout,
@@ -79,7 +82,8 @@ impl Protocol {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let activity = Activity::new(spoken == Spoken::Http2);
+        let retires = self.max_age.map(|age| Instant::now() + spread(age));
+        let activity = Activity::new(spoken == Spoken::Http2, retires);
         let io = WatchedIo::new(stream, Rc::clone(&activity));
         if spoken == Spoken::Http2 {
             // Not part of every HTTP/1 connection's size.
@@ -107,7 +111,7 @@ impl Protocol {
             && !activity.has_served()
             && read_buf.starts_with(PREFACE)
         {
-            let activity = Activity::new(true);
+            let activity = Activity::new(true, retires);
             let io = io.rewound(read_buf, Rc::clone(&activity));
             return Box::pin(self.serve_http2(io, service, &activity, &registered)).await;
         }
@@ -127,7 +131,7 @@ impl Protocol {
                 match overdue {
                     Overdue::Head => io.say(&unparsed::answer(unparsed::TOO_SLOW)),
                     Overdue::Write => io.abort(),
-                    Overdue::Idle => {}
+                    Overdue::Idle | Overdue::Age => {}
                 }
             }
             End::Flooded => {}
@@ -202,6 +206,12 @@ impl Protocol {
                         closing = true;
                         close(connection.as_mut());
                     }
+                    Poll::Ready(Overdue::Age) => {
+                        activity.is_retired();
+                        if !std::mem::replace(&mut closing, true) {
+                            close(connection.as_mut());
+                        }
+                    }
                     Poll::Ready(overdue) => return Poll::Ready(End::Overdue(overdue)),
                 }
             }
@@ -224,6 +234,14 @@ impl Spoken {
     }
 }
 
+/// Up to a tenth less, so that connections that came together do not all come back
+/// together.
+fn spread(age: Duration) -> Duration {
+    // why: without chance they do, which is no harm to any of them.
+    let chance = getrandom::u32().unwrap_or_default();
+    age.mul_f64(1.0 - f64::from(chance) / f64::from(u32::MAX) / 10.0)
+}
+
 enum End {
     Ended(hyper::Result<()>),
     Overdue(Overdue),
@@ -235,6 +253,7 @@ fn cut(overdue: Overdue) {
     tracing::debug!(?overdue, "a connection was cut");
     let what = match overdue {
         Overdue::Idle => "idle",
+        Overdue::Age => "age",
         Overdue::Head => "head",
         Overdue::Write => "answer",
     };

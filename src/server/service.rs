@@ -60,7 +60,8 @@ struct Stream {
 
 impl<S, B> Served<S, B> {
     /// `max_headers` is for HTTP/2: of HTTP/1, the parser counts them. Answers say
-    /// that they are the last once the worker is `leaving`, where one is given.
+    /// that they are the last once the worker is `leaving`, where one is given, or
+    /// the connection is old.
     pub(super) fn new(
         service: S,
         activity: Rc<Activity>,
@@ -236,7 +237,9 @@ where
                     };
                     let in_flight = in_flight.answered();
                     let tunnel = tunnel_of(&mut response);
-                    if tunnel.is_none() && this.leaving.as_ref().is_some_and(|of| of.is_leaving()) {
+                    let is_last =
+                        |of: &Rc<Registry>| of.is_leaving() || in_flight.is_of_an_old_connection();
+                    if tunnel.is_none() && this.leaving.as_ref().is_some_and(is_last) {
                         // hyper closes the connection behind it.
                         let headers = response.headers_mut();
                         headers.insert(CONNECTION, HeaderValue::from_static("close"));

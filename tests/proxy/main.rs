@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod ages;
 #[path = "../authority/mod.rs"]
 mod authority;
 mod bodies;
