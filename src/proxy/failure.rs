@@ -25,6 +25,12 @@ const UPSTREAM_BUSY: Kind = Kind {
     title: "The service behind this proxy has as many requests as it may have",
 };
 
+const TUNNELS_FULL: Kind = Kind {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    slug: "tunnels-full",
+    title: "The service behind this proxy has as many tunnels as it may have",
+};
+
 /// Where the upstream is busy: for how long nobody knows.
 const RETRY_AFTER_BUSY: HeaderValue = HeaderValue::from_static("1");
 
@@ -73,6 +79,8 @@ pub enum Failure {
     RouteTimeout,
     #[error("the upstream has as many requests as it may have (`max_requests`, `max_connections`)")]
     Busy,
+    #[error("the upstream has as many tunnels as it may have (`max_tunnels`)")]
+    TunnelsFull,
     #[error("the request body is larger than the route allows")]
     BodyTooLarge,
     #[error("the request body broke off or is malformed")]
@@ -95,7 +103,8 @@ impl Failure {
             | Self::SwitchedProtocols
             | Self::NotSwitched
             | Self::AmbiguousAnswer
-            | Self::Busy => Some(UpstreamFailure::Failed),
+            | Self::Busy
+            | Self::TunnelsFull => Some(UpstreamFailure::Failed),
             Self::ConnectTimeout | Self::ResponseTimeout | Self::RouteTimeout => {
                 Some(UpstreamFailure::TimedOut)
             }
@@ -127,6 +136,7 @@ impl Failure {
             Self::BodyBroken => BODY_BROKEN,
             Self::BodyTooSlow => BODY_TOO_SLOW,
             Self::Busy => UPSTREAM_BUSY,
+            Self::TunnelsFull => TUNNELS_FULL,
             Self::Severed(severed) => severed.0.kind(),
             upstream => match upstream.of_upstream() {
                 Some(UpstreamFailure::TimedOut) => UPSTREAM_TIMEOUT,
@@ -149,7 +159,7 @@ impl Failure {
             request_id: context.map(|context| context.request_id.as_str()),
         };
         let mut response = problem.response();
-        if matches!(self, Self::Busy) {
+        if matches!(self, Self::Busy | Self::TunnelsFull) {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, RETRY_AFTER_BUSY);
         }

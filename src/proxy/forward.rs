@@ -122,6 +122,9 @@ where
             wish.filter(|_| may_switch && !http2)
                 .and_then(|wish| Switch::listed(&wish, &route.tunnels))
         };
+        let switch = switch
+            .map(|switch| switch.admitted_by(&lane.upstream))
+            .transpose()?;
         // Each message of gRPC comes when there is one.
         let pace = (!grpc::is_grpc(&request)).then_some(route.body_pace);
         if http2 {

@@ -15,24 +15,27 @@ use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::BoxError;
+use super::upstream::Upstream;
 use super::websocket::{Handshake, WEBSOCKET};
+use super::{BoxError, Failure};
 use crate::context::UpstreamFailure;
 use crate::context::tunnel::{Tunnel, poll_chunk};
 use crate::route::Tunnels;
 
 /// What a request asks its connection to become, and how long that may be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Switch {
     pub(super) protocol: HeaderValue,
     pub(super) idle_timeout: Duration,
     pub(super) lifetime: Option<Duration>,
     /// For a client of HTTP/2, of which the upstream is to know nothing.
     pub(super) handshake: Option<Handshake>,
+    /// Where the upstream has only so many.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Switch {
@@ -58,7 +61,14 @@ impl Switch {
             idle_timeout: tunnels.idle_timeout,
             lifetime: tunnels.lifetime,
             handshake: None,
+            permit: None,
         }
+    }
+
+    /// The same, counted among those of `upstream`.
+    pub(super) fn admitted_by(mut self, upstream: &Upstream) -> Result<Self, Failure> {
+        self.permit = upstream.admit_tunnel()?;
+        Ok(self)
     }
 
     /// Asks for it.
@@ -93,7 +103,7 @@ impl Switch {
         let (tunnel, said) = Tunnel::new();
         let upgrade = hyper::upgrade::on(&mut *response);
         response.extensions_mut().insert(tunnel);
-        Some(TunnelBody::new(upgrade, said, &self))
+        Some(TunnelBody::new(upgrade, said, self))
     }
 }
 
@@ -112,6 +122,7 @@ pub(super) struct TunnelBody {
     idle_timeout: Duration,
     end: Option<Instant>,
     timer: Pin<Box<Sleep>>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -131,7 +142,7 @@ enum Stage {
 pub(super) type Fault = (UpstreamFailure, BoxError);
 
 impl TunnelBody {
-    fn new(upgrade: OnUpgrade, said: mpsc::Receiver<Bytes>, switch: &Switch) -> Self {
+    fn new(upgrade: OnUpgrade, said: mpsc::Receiver<Bytes>, switch: Switch) -> Self {
         let now = Instant::now();
         Self {
             stage: Stage::Opening {
@@ -142,6 +153,7 @@ impl TunnelBody {
             idle_timeout: switch.idle_timeout,
             end: switch.lifetime.map(|lifetime| now + lifetime),
             timer: Box::pin(sleep_until(now)),
+            _permit: switch.permit,
         }
     }
 

@@ -61,7 +61,7 @@ metrics! {
     describe_counter UPSTREAM_CONNECTIONS = "upstream_connections_total", Count, "Connections that were opened to an upstream; the label `upstream` is its name.";
     describe_counter UPSTREAM_RETRIES = "upstream_retries_total", Count, "Requests that were tried once more, not having been sent or having been turned away: on another connection, or on another target; the label `upstream` is its name.";
     describe_counter UPSTREAM_FAILURES = "upstream_failures_total", Count, "Requests that an upstream failed; the label `upstream` is its name, `failure` is failed or `timed_out`.";
-    describe_counter UPSTREAM_BUSY = "upstream_busy_total", Count, "Requests that were refused because an upstream had as many as it may have; the label `upstream` is its name.";
+    describe_counter UPSTREAM_BUSY = "upstream_busy_total", Count, "Requests that were refused because an upstream had as many of them, or of tunnels, as it may have; the label `upstream` is its name.";
     describe_counter UPSTREAM_WAITED = "upstream_waited_total", Count, "Requests that waited for a connection because a target had as many as it may have; the label `upstream` is its name.";
     describe_counter UPSTREAM_EJECTIONS = "upstream_ejections_total", Count, "How often a target was left alone for a while because requests failed there; the label `upstream` is its name.";
     describe_counter UPSTREAM_CHECKS_FAILED = "upstream_checks_failed_total", Count, "Checks of health that a target failed; the label `upstream` is its name.";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::edge::{Edge, to};
+use super::failures::assert_problem;
 use super::wire::{Upstream, Wire, eventually, field};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: h\r\nconnection: keep-alive, Upgrade\r\n\
@@ -249,4 +250,43 @@ async fn a_tunnel_may_end_while_the_server_drains_and_is_cut_after_that() {
     drop(ends);
     assert_eq!(edge.running.ended().await.unwrap().unfinished, 1);
     assert_eq!(stays.rest().await, "");
+}
+
+#[tokio::test]
+async fn an_upstream_has_as_many_tunnels_as_it_may_have_and_other_requests_beside_them() {
+    let upstream = Upstream::playing(|mut wire: Wire| async move {
+        loop {
+            let head = wire.head().await;
+            if field(&head, "upgrade").is_none() || head.contains("/declined") {
+                wire.send(OK).await;
+                continue;
+            }
+            wire.send(AGREED).await;
+            wire.rest().await;
+            return;
+        }
+    })
+    .await;
+    let edge = Edge::with(&format!(
+        "{}\n[[routes]]\nname = 'all'\nupstream = 'u'\n",
+        to(upstream.address, "max_tunnels = 1")
+    ));
+    // What does not become a tunnel takes no place.
+    for _ in 0..3 {
+        let declined = edge.ask(&ASK.replace("/chat", "/declined")).await;
+        assert!(declined.starts_with("HTTP/1.1 200 "), "{declined}");
+    }
+    let mut open = edge.connect().await;
+    open.send(ASK).await;
+    assert!(open.head().await.starts_with("HTTP/1.1 101 "));
+    let refused = edge.ask(ASK).await;
+    assert_problem(&refused, 503, "tunnels-full");
+    assert_eq!(field(&refused, "retry-after"), Some("1"), "{refused}");
+    let other = edge.ask("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
+    drop(open);
+    eventually("it ends", || edge.running.connections() == 0).await;
+    let mut next = edge.connect().await;
+    next.send(ASK).await;
+    assert!(next.head().await.starts_with("HTTP/1.1 101 "));
 }

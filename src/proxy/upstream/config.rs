@@ -61,6 +61,8 @@ pub struct UpstreamConfig {
     pub forwarded_for: ForwardedFor,
     /// How many requests it is sent at once; more are refused.
     pub max_requests: Option<NonZeroUsize>,
+    /// How many tunnels it has at once; more are refused.
+    pub max_tunnels: Option<NonZeroUsize>,
     /// How many requests each target is sent at once; more wait.
     pub max_connections: Option<NonZeroUsize>,
     /// How many requests may wait.
@@ -98,6 +100,7 @@ impl Default for UpstreamConfig {
             forwarded: ForwardedFields::default(),
             forwarded_for: ForwardedFor::default(),
             max_requests: None,
+            max_tunnels: None,
             max_connections: None,
             max_waiting: 256,
             max_wait: Duration::from_secs(1),

@@ -16,6 +16,8 @@ use crate::proxy::Failure;
 pub(super) struct Limits {
     /// One permit for each request: the circuit breaker.
     requests: Option<Arc<Semaphore>>,
+    /// One for each tunnel.
+    tunnels: Option<Arc<Semaphore>>,
     /// How many requests wait for a connection.
     waiting: AtomicUsize,
     max_waiting: usize,
@@ -24,7 +26,13 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn of(config: &UpstreamConfig) -> Option<Self> {
-        (config.max_requests.is_some() || config.max_connections.is_some()).then(|| Self {
+        let limited = [
+            config.max_requests,
+            config.max_tunnels,
+            config.max_connections,
+        ];
+        limited.iter().any(Option::is_some).then(|| Self {
+            tunnels: config.max_tunnels.map(|most| semaphore(most.get())),
             requests: config.max_requests.map(|most| semaphore(most.get())),
             waiting: AtomicUsize::new(0),
             max_waiting: config.max_waiting,
@@ -81,6 +89,16 @@ impl Upstream {
             _request: request,
             connection: None,
         }))))
+    }
+
+    /// Whether one tunnel more may be opened, and what it holds until its end.
+    pub(in crate::proxy) fn admit_tunnel(&self) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let tunnels = self.limits.as_ref().and_then(|of| of.tunnels.as_ref());
+        let permit = tunnels.map(|tunnels| Arc::clone(tunnels).try_acquire_owned());
+        permit.transpose().map_err(|_| {
+            self.meters.busy.increment(1);
+            Failure::TunnelsFull
+        })
     }
 
     /// Waits for one of `target`'s connections; for none where they are not
