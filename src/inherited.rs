@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -91,6 +91,12 @@ impl Inherited {
         let listener = UnixListener::from(OwnedFd::from(socket));
         if self.ours.contains(name) {
             // It was renamed, and does not know its name.
+            if !fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(unusable(
+                    name,
+                    "is a socket whose file is gone: another file is there",
+                ));
+            }
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         } else {
             closed_to_others(name, &listener)?;

@@ -87,6 +87,12 @@ impl Right {
         })
     }
 
+    /// Whether it may be lost already: its record was replaced, or has expired.
+    fn is_outdated(&self) -> bool {
+        let is_over = |at| at <= self.rules.now();
+        !self.entry.is_current() || self.entry.key.expires_at.is_some_and(is_over)
+    }
+
     /// Ends a moment after it is lost.
     #[cold]
     fn watch(self) -> BoxFuture<'static, Refusal> {
@@ -143,7 +149,7 @@ impl Guard {
     }
 
     fn is_outdated(&self) -> bool {
-        matches!(self, Self::Held(right) if !right.entry.is_current())
+        matches!(self, Self::Held(right) if right.is_outdated())
     }
 }
 
@@ -184,7 +190,7 @@ where
         }
         let frame = this.inner.poll_frame(cx);
         // What comes faster than it is taken makes nobody wait, and is looked
-        // at when its record was replaced.
+        // at when its record was replaced or has expired.
         let is_end = matches!(frame, Poll::Ready(None));
         if frame.is_pending() || !is_end && this.guard.is_outdated() {
             this.guard.watch();

@@ -5,12 +5,15 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::rc::Rc;
 
-use http::{HeaderName, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower_service::Service;
 
+use super::fields::is_disguised;
 use super::head::X_EDGE_ROUTE;
 use super::key_fields::{KeyFields, X_EDGE_KEY_ID, X_EDGE_KEY_NAME, X_EDGE_PERMISSIONS};
 use crate::context::{Admitted, RequestContext};
+use crate::problem::{self, Kind, Problem};
 
 /// What of the key and the route is said. Where one is not, nobody may say it.
 pub const SAID_BY_US: [HeaderName; 4] = [
@@ -20,11 +23,19 @@ pub const SAID_BY_US: [HeaderName; 4] = [
     X_EDGE_ROUTE,
 ];
 
-/// An answer without a body.
+/// Where the edge forwards, it takes such a field off. Who asks cannot be told to.
+const DISGUISED: Kind = Kind {
+    status: StatusCode::BAD_REQUEST,
+    slug: "field-disguised",
+    title: "A field's name would be read as another one that the edge must be sure of",
+};
+
+/// An answer, with a body where it is no admission.
 pub type Decided = Response<String>;
 
 /// The innermost service of a worker that decides and does not forward: 200
-/// with the fields that an upstream is told. Of `credentials`, the fields that
+/// with the fields that an upstream is told, or 400 where one of the request's
+/// would be taken for such a field. Of `credentials`, the fields that
 /// may hold a token, the answer has what is left of them: what was no token of
 /// ours is its upstream's.
 pub fn decide<B>(
@@ -37,6 +48,10 @@ pub fn decide<B>(
 > + Clone {
     let keys = Rc::new(KeyFields::new());
     tower::service_fn(move |request: Request<B>| {
+        if request.headers().keys().any(is_disguised) {
+            let context = request.extensions().get::<RequestContext>();
+            return ready(Ok(disguised(context)));
+        }
         let mut response = Response::new(String::new());
         let headers = response.headers_mut();
         for name in &*credentials {
@@ -53,4 +68,17 @@ pub fn decide<B>(
         }
         ready(Ok(response))
     })
+}
+
+fn disguised(context: Option<&RequestContext>) -> Decided {
+    let problem = Problem {
+        kind: DISGUISED,
+        request_id: context.map(|context| context.request_id.as_str()),
+    };
+    // why: JSON is text.
+    let mut response = Response::new(String::from_utf8(problem.to_json()).unwrap_or_default());
+    *response.status_mut() = DISGUISED.status;
+    let media_type = HeaderValue::from_static(problem::MEDIA_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
 }

@@ -1,7 +1,8 @@
 //! Which header and trailer fields go no further.
 //!
 //! Names are compared as an application behind CGI or WSGI sees them, where
-//! `-` and `_` are one: `X_Edge_Key_Id` would be read as `X-Edge-Key-Id`.
+//! `-` and `_` are one, and to some servers whatever is no letter and no digit:
+//! `X_Edge_Key_Id` and `X.Edge.Key.Id` would be read as `X-Edge-Key-Id`.
 
 use std::cell::{RefCell, RefMut};
 
@@ -30,13 +31,14 @@ enum Fate {
 
 impl Fate {
     fn of(name: &str) -> Self {
-        if !name.contains('_') {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if name.bytes().all(is_plain) {
             return Self::of_plain(name);
         }
         let mut folded = [0; LONGEST];
         let length = name.len().min(LONGEST);
         for (to, from) in folded.iter_mut().zip(name.bytes()) {
-            *to = if from == b'_' { b'-' } else { from };
+            *to = if is_plain(from) { from } else { b'-' };
         }
         let folded = std::str::from_utf8(&folded[..length]).unwrap_or_default();
         match Self::of_plain(folded) {
@@ -80,6 +82,11 @@ impl Fate {
     const fn passes_response(self) -> bool {
         !matches!(self, Self::HopByHop)
     }
+}
+
+/// Whether another server would take the field for one that matters here.
+pub(super) fn is_disguised(name: &HeaderName) -> bool {
+    Fate::of(name.as_str()) == Fate::Disguised
 }
 
 /// Removes fields; keeps the room to note them in from one message to the next.
@@ -226,6 +233,11 @@ mod tests {
             "X-Method-Override",
             "X-Original-URL",
             "X_Rewrite_URL",
+            "X.Edge.Key.Id",
+            "X+Edge+Permissions",
+            "X.HTTP.Method.Override",
+            "X!Original~URL",
+            "X|Real|IP",
             "Content_Length",
             "X_Forwarded_For",
             "X-Forwarded_For",

@@ -125,8 +125,9 @@ where
         let switch = switch
             .map(|switch| switch.admitted_by(&lane.upstream))
             .transpose()?;
-        // Each message of gRPC comes when there is one.
-        let pace = (!grpc::is_grpc(&request)).then_some(route.body_pace);
+        // Each message of gRPC comes when there is one; it needs HTTP/2 to its end.
+        let is_grpc = http2 && grpc::is_grpc(&request);
+        let pace = (!is_grpc).then_some(route.body_pace);
         if http2 {
             head::to_http2(&mut request, &lane.upstream);
         } else {

@@ -16,7 +16,8 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
         && request
             .headers()
             .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(GRPC))
+            .and_then(|kind| kind.as_bytes().strip_prefix(GRPC))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// An answer of ours as gRPC has it: 200, with the status among the fields and

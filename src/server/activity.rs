@@ -1,11 +1,13 @@
 //! What a connection is doing, and until when it may.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::fmt;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::unasked::{GiveUp, Unasked};
 use crate::pace::{Pace, Waited};
 
 /// What a connection is doing.
@@ -40,24 +42,23 @@ pub(super) struct Activity {
     /// Requests that are not yet answered to the end.
     open: Cell<usize>,
     /// Of those, answers that had more and were not asked for it since.
-    unasked: Cell<usize>,
+    unasked: Unasked,
     /// Requests so far, and those that the client gave up before an answer.
     begun: Cell<usize>,
     abandoned: Cell<usize>,
 }
 
 /// One request, until its answer has ended or nobody waits for it.
-#[derive(Debug)]
 pub(super) struct InFlight {
     activity: Rc<Activity>,
     answered: bool,
-    unasked: bool,
+    /// Which of the connection's requests it is.
+    number: usize,
 }
 
 impl InFlight {
-    pub(super) fn answered(mut self) -> Self {
+    pub(super) const fn answered(mut self) -> Self {
         self.answered = true;
-        self.gave();
         self
     }
 
@@ -67,22 +68,22 @@ impl InFlight {
         retires.is_some_and(|at| at <= Instant::now())
     }
 
+    /// Whether an answer that nobody asks for has to be given up on its own: of
+    /// HTTP/1, the socket says whether anybody listens.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.activity.multiplexed
+    }
+
     /// More of the answer is asked for.
-    pub(super) fn is_asked(&mut self) {
-        if std::mem::take(&mut self.unasked) {
-            let unasked = &self.activity.unasked;
-            unasked.set(unasked.get() - 1);
+    pub(super) fn is_asked(&self) {
+        if self.is_one_of_many() {
+            self.activity.unasked.remove(self.number);
         }
     }
 
-    /// What was asked for is there.
-    pub(super) fn gave(&mut self) {
-        // Of HTTP/1, the socket says whether anybody listens.
-        if self.activity.multiplexed && !std::mem::replace(&mut self.unasked, true) {
-            let unasked = &self.activity.unasked;
-            unasked.set(unasked.get() + 1);
-            self.activity.may_stall();
-        }
+    /// What was asked for is there; `answer` has more.
+    pub(super) fn gave(&self, answer: Weak<dyn GiveUp>) {
+        self.activity.unasked.push(self.number, answer);
     }
 }
 
@@ -90,6 +91,15 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.is_asked();
         self.activity.request_ended(self.answered);
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight")
+            .field("number", &self.number)
+            .field("answered", &self.answered)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,6 +111,8 @@ pub(super) enum Overdue {
     Write,
     /// The connection is old, and goes on until what it has is answered.
     Age,
+    /// One of many.
+    Answer,
 }
 
 /// So many requests may be given up on one connection, whatever else it does.
@@ -126,7 +138,7 @@ impl Activity {
             settled: Cell::new(true),
             retires: Cell::new(retires),
             open: Cell::new(0),
-            unasked: Cell::new(0),
+            unasked: Unasked::default(),
             begun: Cell::new(0),
             abandoned: Cell::new(0),
         })
@@ -163,7 +175,7 @@ impl Activity {
         InFlight {
             activity: Rc::clone(self),
             answered: false,
-            unasked: false,
+            number: self.begun.get(),
         }
     }
 
@@ -174,20 +186,16 @@ impl Activity {
         }
         if self.open.get() == 0 {
             self.enter(Phase::Idle);
-        } else {
-            self.may_stall();
         }
     }
 
-    /// Whether all answers wait for their client, which has windows to open.
-    const fn is_stalled(&self) -> bool {
-        self.unasked.get() == self.open.get()
-    }
-
-    fn may_stall(&self) {
-        if self.is_stalled() {
-            self.since.set(Instant::now());
-        }
+    /// Gives up the answers that were not asked for within `idle`, whatever else
+    /// the connection does. Whether its client takes any other.
+    pub(super) fn give_up_unasked(&self, idle: Duration) -> bool {
+        let Some(before) = Instant::now().checked_sub(idle) else {
+            return true;
+        };
+        self.unasked.give_up(before) < self.open.get()
     }
 
     pub(super) fn has_served(&self) -> bool {
@@ -244,8 +252,10 @@ impl Activity {
             Phase::Fresh => Some((since + limits.first_byte, Overdue::Idle)),
             Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
             Phase::Head => Some((since + limits.header, Overdue::Head)),
-            Phase::Busy if self.is_stalled() => Some((since + limits.idle, Overdue::Write)),
-            Phase::Busy => None,
+            Phase::Busy => {
+                let unasked = self.unasked.since()?;
+                Some((unasked + limits.idle, Overdue::Answer))
+            }
         }
     }
 }

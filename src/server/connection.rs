@@ -131,7 +131,7 @@ impl Protocol {
                 match overdue {
                     Overdue::Head => io.say(&unparsed::answer(unparsed::TOO_SLOW)),
                     Overdue::Write => io.abort(),
-                    Overdue::Idle | Overdue::Age => {}
+                    Overdue::Idle | Overdue::Age | Overdue::Answer => {}
                 }
             }
             End::Flooded => {}
@@ -212,6 +212,11 @@ impl Protocol {
                             close(connection.as_mut());
                         }
                     }
+                    Poll::Ready(Overdue::Answer) => {
+                        if !activity.give_up_unasked(self.limits.idle) {
+                            return Poll::Ready(End::Overdue(Overdue::Answer));
+                        }
+                    }
                     Poll::Ready(overdue) => return Poll::Ready(End::Overdue(overdue)),
                 }
             }
@@ -255,7 +260,7 @@ fn cut(overdue: Overdue) {
         Overdue::Idle => "idle",
         Overdue::Age => "age",
         Overdue::Head => "head",
-        Overdue::Write => "answer",
+        Overdue::Write | Overdue::Answer => "answer",
     };
     counter!(CONNECTIONS_CLOSED_SLOW, "what" => what).increment(1);
 }

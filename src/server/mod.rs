@@ -32,6 +32,7 @@ mod registry;
 mod response_body;
 mod service;
 mod tunnel;
+mod unasked;
 mod unparsed;
 mod worker;
 

@@ -106,7 +106,7 @@ where
         self,
         switched: Switched<B>,
         head: &mut Response<()>,
-        mut in_flight: InFlight,
+        in_flight: InFlight,
     ) -> Option<InFlight> {
         match self {
             Self::Connection(slot) => {

@@ -115,7 +115,10 @@ fn what_is_asked_is_decided_as_if_it_had_come_to_the_edge() {
         &["--permission", "orders:read", "--allow-ip", "192.0.2.0/24"],
     );
     let running = edge.serve();
-    let with_key = [("Authorization", &*format!("Bearer {token}"))];
+    let bearer = format!("Bearer {token}");
+    let with_key = [("Authorization", &*bearer)];
+    // Whoever forwards would leave them on the request.
+    let disguised = [("Authorization", &*bearer), ("X_Edge_Key_Id", "forged")];
     for (method, target, client, headers, status, kind) in [
         ("GET", "/orders?a=b", "192.0.2.7", &with_key[..], 200, ""),
         ("GET", "/orders", "192.0.2.7", &[], 401, "token-missing"),
@@ -144,6 +147,22 @@ fn what_is_asked_is_decided_as_if_it_had_come_to_the_edge() {
             "ambiguous-path",
         ),
         ("GET", "/open/page", "198.51.100.7", &[], 200, ""),
+        (
+            "GET",
+            "/orders",
+            "192.0.2.7",
+            &disguised,
+            400,
+            "field-disguised",
+        ),
+        (
+            "POST",
+            "/open/page",
+            "198.51.100.7",
+            &[("X.HTTP.Method.Override", "DELETE")],
+            400,
+            "field-disguised",
+        ),
         // A preflight is answered by whoever forwards, and is no admission here.
         ("OPTIONS", "/orders", "192.0.2.7", &[], 401, "token-missing"),
         // A token that would reach the upstream in its target is none.

@@ -263,6 +263,23 @@ async fn a_stream_of_a_key_that_expires_is_cut_when_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_makes_nobody_wait_is_cut_when_its_key_expires() {
+    let bench = Bench::with(|key| {
+        // The clock of the tests stands at two seconds.
+        key.expires_at = Some(Timestamp::from_micros(12_000_000));
+    })
+    .await;
+    let mut open = bench.open().await;
+    open.passes("before").await;
+    bench.pass(Duration::from_secs(10)).await;
+    open.passes("a moment later").await;
+    bench.pass(Duration::from_secs(1)).await;
+    open.upstream.send("after").unwrap();
+    assert_eq!(open.severed().await, Refusal::KeyExpired);
+    assert_eq!(bench.ended(), Ended::Revoked);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_that_nobody_told_of_is_seen_within_the_maximal_age() {
     let bench = Bench::with(|_| {}).await;
     let mut open = bench.open().await;

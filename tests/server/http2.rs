@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{PATIENCE, config, connect, start};
 
@@ -22,6 +22,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
@@ -235,6 +236,39 @@ async fn an_idle_connection_is_told_to_go_even_if_it_pings() {
         }
     };
     assert!(told, "it was cut without a word");
+    frames.ends().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_given_up_and_others_go_on() {
+    let idle_timeout = Duration::from_secs(1);
+    let config = Config {
+        idle_timeout,
+        ..config()
+    };
+    let (mut frames, _running) = Frames::open(&config).await;
+    let no_window = [0, 4, 0, 0, 0, 0];
+    let window = [0, 0, 255, 255];
+    let get = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, GET);
+    let take = |stream| frame(WINDOW_UPDATE, 0, stream, &window);
+    frames.send(&frame(SETTINGS, 0, 0, &no_window)).await;
+    frames.send(&get(1)).await;
+    let begun = Instant::now();
+    let mut stream = 3;
+    while begun.elapsed() < idle_timeout * 2 {
+        frames.send(&get(stream)).await;
+        frames.send(&take(stream)).await;
+        assert_eq!(frames.next_of(DATA).await.unwrap().stream, stream);
+        stream += 2;
+        sleep(Duration::from_millis(20)).await;
+    }
+    frames.send(&take(1)).await;
+    assert_eq!(frames.next_of(RST_STREAM).await.unwrap().stream, 1);
+    frames.send(&get(stream)).await;
+    frames.send(&take(stream)).await;
+    assert_eq!(frames.next_of(DATA).await.unwrap().stream, stream);
+    // Who takes nothing at all has no use for the connection.
+    frames.send(&get(stream + 2)).await;
     frames.ends().await;
 }
 

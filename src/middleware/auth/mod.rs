@@ -250,6 +250,10 @@ impl ApiKeyAuthLayer {
     pub(super) fn directory(&self) -> &Directory {
         &self.authority.directory
     }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.authority.clock.wall()
+    }
 }
 
 impl From<Result<Identity, Refused>> for Check {
