@@ -185,17 +185,23 @@ impl Activity {
             self.abandoned.set(self.abandoned.get() + 1);
         }
         if self.open.get() == 0 {
-            self.enter(Phase::Idle);
+            self.phase.set(Phase::Idle);
         }
+        self.since.set(Instant::now());
     }
 
     /// Gives up the answers that were not asked for within `idle`, whatever else
-    /// the connection does. Whether its client takes any other.
+    /// the connection does. Whether its client took any other meanwhile.
     pub(super) fn give_up_unasked(&self, idle: Duration) -> bool {
         let Some(before) = Instant::now().checked_sub(idle) else {
             return true;
         };
-        self.unasked.give_up(before) < self.open.get()
+        self.unasked.give_up(before);
+        !self.has_only_given_up() || self.since.get() > before
+    }
+
+    fn has_only_given_up(&self) -> bool {
+        self.unasked.given_up() == self.open.get()
     }
 
     pub(super) fn has_served(&self) -> bool {
@@ -253,8 +259,9 @@ impl Activity {
             Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
             Phase::Head => Some((since + limits.header, Overdue::Head)),
             Phase::Busy => {
-                let unasked = self.unasked.since()?;
-                Some((unasked + limits.idle, Overdue::Answer))
+                let idle = || self.has_only_given_up().then_some(since);
+                let since = self.unasked.since().or_else(idle)?;
+                Some((since + limits.idle, Overdue::Answer))
             }
         }
     }

@@ -54,15 +54,18 @@ impl Unasked {
         self.waiting.borrow().front().map(|waiting| waiting.since)
     }
 
-    /// Gives up those that wait since `before`, or longer. How many there are by
-    /// now.
-    pub(super) fn give_up(&self, before: Instant) -> usize {
+    /// Gives up those that wait since `before`, or longer.
+    pub(super) fn give_up(&self, before: Instant) {
         while let Some(waiting) = self.pop(before) {
             self.given_up.borrow_mut().push(waiting.number);
             if let Some(answer) = waiting.answer.upgrade() {
                 answer.give_up();
             }
         }
+    }
+
+    /// How many of the answers were given up.
+    pub(super) fn given_up(&self) -> usize {
         self.given_up.borrow().len()
     }
 

@@ -251,8 +251,11 @@ async fn an_answer_that_nobody_takes_is_given_up_and_others_go_on() {
     let window = [0, 0, 255, 255];
     let get = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, GET);
     let take = |stream| frame(WINDOW_UPDATE, 0, stream, &window);
+    let mut pieces = vec![0x82, 0x86, 0x41, 1, b'a', 0x04, 7];
+    pieces.extend(b"/pieces");
+    let pieces = |stream| frame(HEADERS, END_STREAM | END_HEADERS, stream, &pieces);
     frames.send(&frame(SETTINGS, 0, 0, &no_window)).await;
-    frames.send(&get(1)).await;
+    frames.send(&pieces(1)).await;
     let begun = Instant::now();
     let mut stream = 3;
     while begun.elapsed() < idle_timeout * 2 {
@@ -268,7 +271,7 @@ async fn an_answer_that_nobody_takes_is_given_up_and_others_go_on() {
     frames.send(&take(stream)).await;
     assert_eq!(frames.next_of(DATA).await.unwrap().stream, stream);
     // Who takes nothing at all has no use for the connection.
-    frames.send(&get(stream + 2)).await;
+    frames.send(&pieces(stream + 2)).await;
     frames.ends().await;
 }
 

@@ -21,12 +21,14 @@ mod tls_strangers;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use cypheron_edge::server::{Config, Connection, Running, Server};
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,7 +45,8 @@ fn config() -> Config {
 const LARGE: usize = 32 << 20;
 
 /// Answers `/slow` after 200 ms, everything else at once, with the peer's
-/// address; `/bare` with 400 and nothing more, `/large` with [`LARGE`] bytes.
+/// address; `/bare` with 400 and nothing more, `/large` with [`LARGE`] bytes,
+/// `/pieces` with the address three times, each by itself.
 fn start(config: &Config) -> (SocketAddr, Running) {
     let server = Server::bind(config).unwrap();
     let address = server.address();
@@ -63,7 +66,15 @@ fn start(config: &Config) -> (SocketAddr, Running) {
                     } else {
                         peer.to_string()
                     };
-                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    let pieces = if request.uri().path() == "/pieces" {
+                        3
+                    } else {
+                        1
+                    };
+                    let mut response = Response::new(Pieces {
+                        piece: Bytes::from(body),
+                        left: pieces,
+                    });
                     if bare {
                         *response.status_mut() = StatusCode::BAD_REQUEST;
                     }
@@ -73,6 +84,36 @@ fn start(config: &Config) -> (SocketAddr, Running) {
         })
         .unwrap();
     (address, running)
+}
+
+/// A body of so many frames, all alike.
+struct Pieces {
+    piece: Bytes,
+    left: usize,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0 || self.piece.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.piece.len() * self.left) as u64)
+    }
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {
