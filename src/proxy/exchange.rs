@@ -18,11 +18,9 @@ use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::lanes::Group;
-use super::pool::{Engaged, Lane, Sender};
-use super::request_body::{Broken, RequestBody, Upload};
-use super::tunnel::Switch;
-use super::upstream::Set;
+use super::pool::{Lane, Sender};
+use super::request_body::{Broken, RequestBody};
+use super::way::Way;
 use super::{BoxError, Failure, ResponseBody, head, http2};
 
 /// What hyper says of a request that it was given.
@@ -30,83 +28,6 @@ pub(super) type Answered<B> = Result<Response<Incoming>, TrySendError<Request<Re
 
 /// Gives hyper a request; `F` is a type without a name.
 type Send<B, F> = fn(&mut Sender<B>, Request<RequestBody<B>>) -> F;
-
-/// Which way a request goes, and until when.
-pub(super) struct Way<B> {
-    pub(super) lane: Engaged<B>,
-    /// Its target has as many requests as it may have: this one waits.
-    pub(super) waits: bool,
-    /// Targets that could not be reached.
-    pub(super) tried: Set,
-    /// It may be sent once more when it was turned away: of HTTP/2, a peer says so.
-    pub(super) may_repeat: bool,
-    /// `None` for a request without a body.
-    pub(super) upload: Option<Rc<Upload<B>>>,
-    /// What its connection may become.
-    pub(super) switch: Option<Switch>,
-    /// When the route's time is over.
-    pub(super) deadline: Option<Instant>,
-}
-
-impl<B> Way<B> {
-    /// Until when an answer is waited for: the upstream's response timeout,
-    /// counted from when a byte last moved.
-    fn patience_from(&self, moved: Instant) -> Instant {
-        let until = moved + self.lane.upstream.config.response_timeout;
-        self.deadline.map_or(until, |deadline| until.min(deadline))
-    }
-
-    fn must_switch(&self) -> bool {
-        self.switch.as_ref().is_some_and(Switch::is_a_must)
-    }
-
-    /// Whose patience ran out.
-    fn timed_out(&self) -> Failure {
-        match self.deadline {
-            Some(deadline) if deadline <= Instant::now() => Failure::RouteTimeout,
-            // It is not the upstream that keeps silent.
-            _ if self.upload.as_ref().is_some_and(|upload| upload.waits()) => Failure::BodyTooSlow,
-            _ => Failure::ResponseTimeout,
-        }
-    }
-
-    /// Goes on to another target that may be asked in the place of one that
-    /// could not be reached.
-    fn turn_to_another(&mut self) -> bool {
-        let tried = self.tried.with(self.lane.place);
-        let another = |group: Rc<Group<B>>| group.another(tried);
-        let Some(lane) = self.lane.group.upgrade().and_then(another) else {
-            return false;
-        };
-        self.lane.counters.retries.increment(1);
-        self.tried = tried;
-        self.lane.move_to(lane);
-        true
-    }
-
-    /// Whether a request that `sender` turned away goes over another connection:
-    /// once, as long as its body is whole and the budget allows it.
-    fn repeats(&mut self, sender: Option<&Sender<B>>) -> bool
-    where
-        B: Body<Data = Bytes> + Unpin + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let grants = |group: Rc<Group<B>>| group.grants_retry();
-        let repeats = std::mem::take(&mut self.may_repeat)
-            && self.upload.as_ref().is_none_or(|upload| upload.is_whole())
-            && self.lane.group.upgrade().is_some_and(grants);
-        if repeats {
-            self.lane.counters.retries.increment(1);
-            if let Some(sender) = sender {
-                self.lane.retire(sender);
-            }
-            if let Some(upload) = &self.upload {
-                upload.pass_on();
-            }
-        }
-        repeats
-    }
-}
 
 /// How a request comes to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

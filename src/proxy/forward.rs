@@ -17,13 +17,14 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::exchange::{Answered, Exchange, Way};
+use super::exchange::{Answered, Exchange};
 use super::head::{self, Heads, Vouching};
 use super::lanes::Lanes;
 use super::pool::Sender;
 use super::request_body::RequestBody;
 use super::tunnel::{Switch, mark};
 use super::upstream::{Set, Upstreams};
+use super::way::Way;
 use super::{BoxError, Failure, ResponseBody};
 use super::{grpc, grpc_timeout};
 use crate::clock::Clock;

@@ -23,9 +23,11 @@ mod meters;
 mod pool;
 mod request_body;
 mod response_body;
+mod target;
 mod text;
 mod tunnel;
 mod upstream;
+mod way;
 mod websocket;
 
 pub use client_address::ClientAddressRule;
