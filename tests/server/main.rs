@@ -35,7 +35,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tower::service_fn;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn config() -> Config {
     toml::from_str("listen = '127.0.0.1:0'\nworkers = 2\ndrain_timeout = '5s'").unwrap()
