@@ -7,7 +7,7 @@ import sys
 import tempfile
 
 from . import machine, plots, report
-from .experiments import ALL, FORGED
+from .experiments import ALL
 from .peers.edge import Edge
 from .peers.envoy import Envoy
 from .peers.haproxy import HAProxy
@@ -29,26 +29,6 @@ class Run:
 
     def half_saturation(self):
         return self.rate or self.half or 5000
-
-    def forged_tokens(self, count):
-        """Tokens of the right form that nobody issued; the digits of a number make them differ."""
-        import zlib
-        file = self.scene.directory / f"forged-{count}"
-        if not file.exists():
-            with open(file, "w", encoding="ascii") as tokens:
-                for number in range(count):
-                    body = FORGED[:10] + f"{number:043d}" + FORGED[53:]
-                    tokens.write(body + base62(zlib.crc32(body.encode()), 6) + "\n")
-        return file
-
-
-def base62(number, width):
-    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    text = ""
-    for _ in range(width):
-        number, digit = divmod(number, 62)
-        text = digits[digit] + text
-    return text
 
 
 def main():

@@ -2,15 +2,16 @@
 to the budgets."""
 
 import os
-import pathlib
 import re
 import subprocess
-import threading
 import time
 import urllib.request
 
-from . import machine
+from . import forged, machine
+from .beside import disk, slow
+from .columns import CPU, P50, P99, RATE, USER
 from .measure import Figure, Rounds, interleaved, load
+from .peers import running
 from .peers.edge import Edge, EdgeManyKeys, EdgeShipping, EdgeTls, EdgeTwoWorkers
 from .peers.envoy import Envoy, EnvoyTls
 from .peers.forwarders import Bare, Direct, Floor
@@ -18,25 +19,6 @@ from .peers.haproxy import HAProxy, HAProxyLimited, HAProxyTls
 from .peers.nginx import Nginx, NginxLimited, NginxTls
 from .report import Budget, Section
 from .scene import KEYS, ONE
-
-CPU = ("CPU us an answer", lambda result: result.cpu_us)
-USER = ("of it in user space", lambda result: result.user_us)
-RATE = ("answers/s", lambda result: result.rate)
-P50 = ("p50 us", lambda result: result.p50_us)
-P99 = ("p99 us", lambda result: result.p99_us)
-RESIDENT = ("resident MiB", lambda result: result.resident_kib / 1024)
-
-# A token whose form is right and whose tag is not: forged, or of another deployment.
-FORGED = "cyk_live_0" + "A" * 43 + "0" + "B" * 8
-
-
-def present(kinds):
-    """Those whose program is here."""
-    return [kind for kind in kinds if kind.tool is None or machine.found(kind.tool)]
-
-
-def running(run, kinds):
-    return [run.scene.peer(kind) for kind in present(kinds)]
 
 
 def admitted(run):
@@ -62,7 +44,7 @@ def admitted(run):
 def refused(run):
     """Closed loop, tokens that were forged: 401."""
     peers = running(run, [Edge, Nginx, HAProxy, Envoy])
-    tokens = run.forged_tokens(1000)
+    tokens = forged.tokens(run.scene, 1000)
     rounds = interleaved(
         run.scene, peers, run.rounds, seconds=run.seconds, warm_up=run.warm_up, keys=tokens, expect=401)
     section = Section("Refused", refused.__doc__, rounds, [CPU, RATE, P50], reference="nginx")
@@ -216,7 +198,7 @@ def flood(run):
     scene = run.scene
     peer = scene.peer(Edge)
     wanted = 200_000 if run.quick else 10_000_000
-    tokens = run.forged_tokens(100_000)
+    tokens = forged.tokens(run.scene, 100_000)
     reads = lambda: metric(peer, "cypheron_edge_store_read_seconds_count")  # noqa: E731
     journal = lambda: sum(  # noqa: E731
         file.stat().st_blocks * 512 for file in (peer.directory / "data").rglob("*") if "journal" in str(file))
@@ -299,117 +281,6 @@ def workers(run):
         distinct=1000, core=both)
     scene.forget(EdgeTwoWorkers)
     return Section("One worker, two workers", workers.__doc__, rounds, [CPU, P50, P99], reference="edge")
-
-
-def disk(run):
-    """Open loop with the journal's disk saturated by another writer, against idle."""
-    scene = run.scene
-    peer = scene.peer(Edge)
-    pairs = []
-    for number in range(run.rounds):
-        options = {"rate": run.half_saturation(), "seconds": run.seconds * 2, "warm_up": run.warm_up,
-                   "distinct": 1000, "seed": number + 1}
-        idle = load(scene, peer, **options)
-        with Writer(scene.directory):
-            saturated = load(scene, peer, **options)
-        pairs.append((idle, saturated))
-    # What else saturates the disk also uses the CPU: only the idle half can be told to be calm.
-    calm = [pair for pair in pairs if not pair[0].is_disturbed]
-    pairs, trusted = (calm, True) if calm else (pairs, False)
-    ratio = Figure([saturated.p99_us / idle.p99_us for idle, saturated in pairs], trusted)
-    section = Section("A saturated disk", disk.__doc__)
-    section.table(
-        ["", "p50 us", "p99 us"],
-        [["idle", f"{Figure([one.p50_us for one, _ in pairs]).show(0)}", f"{Figure([one.p99_us for one, _ in pairs]).show(0)}"],
-         ["saturated", f"{Figure([one.p50_us for _, one in pairs]).show(0)}", f"{Figure([one.p99_us for _, one in pairs]).show(0)}"]])
-    section.note("The writer itself needs CPU of the generator's core, which is in the saturated row.")
-    section.budget(Budget("admitted p99, disk saturated, of idle", ratio, 1.2))
-    return section
-
-
-def slow(run):
-    """Open loop at half saturation, beside 1,000 clients that are slow on purpose, against none: a third
-    with their heads, a third with their bodies, a third with taking their answers of 1 MiB."""
-    scene = run.scene
-    kinds = present([Edge, Nginx, HAProxy])
-    rounds = Rounds()
-    kernel = 0
-    for number in range(run.rounds):
-        options = {"rate": run.half_saturation(), "seconds": run.seconds * 2, "warm_up": run.warm_up,
-                   "distinct": 1000, "seed": number + 1}
-        results = {}
-        for kind in kinds:
-            # A new one each time: what it kept of the last thousand is not there.
-            scene.forget(kind)
-            peer = scene.peer(kind)
-            results[peer.name] = load(scene, peer, **options)
-            with Slow(scene, peer) as clients:
-                beside = results[beside_slow(peer.name)] = load(
-                    scene, peer, beside={"slow": clients.process}, **options)
-                beside.held = machine.connections(peer.port)
-                kernel = max(kernel, machine.tcp_memory_mib()[0])
-            scene.forget(kind)
-        rounds.add(results)
-    section = Section("Slow clients", slow.__doc__, rounds, [P50, P99, CPU, RESIDENT])
-    for name in [kind.name for kind in kinds]:
-        beside = beside_slow(name)
-        grown = rounds.difference(beside, name, lambda result: result.resident_kib)
-        section.note(
-            f"{name}: p99 beside them, of p99 without: {rounds.ratio(beside, name, P99[1]).show()}; "
-            f"{(rounds.figure(beside, lambda result: result.held)).show(0)} of them were held, "
-            f"for {grown.median / SLOW:.1f} KiB of its memory each.")
-    share = Figure([
-        result.service("slow")["cpu_seconds"] / (run.seconds * 2)
-        for one in rounds.rounds for name, result in one.items() if name == beside_slow("edge")])
-    section.note(
-        f"The slow clients used {share.show(3)} of a core. The kernel held at most {kernel:,.0f} MiB for sockets, "
-        f"and begins to save at {machine.tcp_memory_mib()[1]:,.0f}.")
-    return section
-
-
-SLOW = 1000
-
-
-def beside_slow(name):
-    return f"{name}, beside {SLOW:,} slow"
-
-
-class Slow:
-    """So many slow clients of a peer, all of them there."""
-
-    def __init__(self, scene, peer):
-        self.scene = scene
-        self.peer = peer
-
-    def __enter__(self):
-        self.process = machine.start(
-            [self.scene.tool, "slow", f"127.0.0.1:{self.peer.port}", "--keys", self.scene.tokens,
-             "--connections", SLOW],
-            machine.LOAD_CORE, self.peer.directory / "slow.log")
-        machine.wait_until(self.process, lambda: machine.connections(self.peer.port) >= 0.98 * SLOW, 30)
-        return self
-
-    def __exit__(self, *_):
-        machine.stop(self.process)
-
-
-class Writer:
-    """Writes and syncs 4 MiB at a time, as fast as the disk takes it."""
-
-    def __init__(self, directory):
-        self.file = pathlib.Path(directory) / "saturating"
-        self.ended = threading.Event()
-
-    def __enter__(self):
-        self.process = machine.start(
-            ["sh", "-c", f"while :; do dd if=/dev/zero of={self.file} bs=4M count=64 conv=fsync,notrunc; done"],
-            machine.LOAD_CORE, os.devnull)
-        time.sleep(0.3)
-
-    def __exit__(self, *_):
-        subprocess.run(["pkill", "-P", str(self.process.pid)], check=False)
-        machine.stop(self.process)
-        self.file.unlink(missing_ok=True)
 
 
 def generators(run):

@@ -13,7 +13,7 @@ DISTURBED = 0.05
 def load(scene, peer, path="/bytes/200", **options):
     """Runs the generator once; what it printed, and the CPU of an answer."""
     command = [
-        "taskset", "-c", str(options.pop("core", machine.LOAD_CORE)), scene.tool, "load", peer.url + path,
+        *machine.pinned(options.pop("core", machine.LOAD_CORE)), scene.tool, "load", peer.url + path,
         "--json", "--watch", f"peer={','.join(map(str, peer.pids()))}",
     ]
     if peer.pids() != [scene.upstream.process.pid]:
@@ -67,10 +67,12 @@ class Result:
 
 
 class Rounds:
-    """Of several peers, in turns: what one round has in common is the moment."""
+    """Of several peers, in turns: what one round has in common is the moment. Who is
+    `excused` may be disturbed, since something is to go on beside it."""
 
-    def __init__(self):
+    def __init__(self, excused=lambda name: False):
         self.rounds = []
+        self.excused = excused
 
     def add(self, results):
         self.rounds.append(results)
@@ -81,11 +83,14 @@ class Rounds:
 
     @property
     def disturbed(self):
-        return sum(any(result.is_disturbed for result in one.values()) for one in self.rounds)
+        return sum(self.is_disturbed(one) for one in self.rounds)
+
+    def is_disturbed(self, one):
+        return any(result.is_disturbed and not self.excused(name) for name, result in one.items())
 
     def quiet(self):
         """The rounds that count, and whether there were any: else all, marked."""
-        calm = [one for one in self.rounds if not any(result.is_disturbed for result in one.values())]
+        calm = [one for one in self.rounds if not self.is_disturbed(one)]
         return (calm, True) if calm else (self.rounds, False)
 
     def figure(self, name, value):

@@ -47,6 +47,12 @@ class SeveralRounds(unittest.TestCase):
         figure = rounds.figure("edge", lambda one: one.cpu_us)
         self.assertEqual((len(figure.values), figure.trusted), (1, True))
 
+    def test_who_is_disturbed_on_purpose_is_excused(self):
+        for calm, counted in [(0.0, 1), (0.2, 0)]:
+            rounds = Rounds(excused=lambda name: name == "beside a writer")
+            rounds.add({"edge": result(others=calm), "beside a writer": result(others=0.9)})
+            self.assertEqual(len(rounds.rounds) - rounds.disturbed, counted)
+
     def test_figures_of_disturbed_rounds_alone_are_marked(self):
         rounds = self.rounds((result(9.0, others=0.2), result(10.0)))
         figure = rounds.ratio("edge", "nginx", lambda one: one.cpu_us)

@@ -1,2 +1,12 @@
-"""Who is measured. Each does the same work: finds the key among all, spends one
-of its requests, writes a line of usage, forwards over a kept connection."""
+"""Who is measured."""
+
+from .. import machine
+
+
+def present(kinds):
+    """Those whose program is here."""
+    return [kind for kind in kinds if kind.tool is None or machine.found(kind.tool)]
+
+
+def running(run, kinds):
+    return [run.scene.peer(kind) for kind in present(kinds)]

@@ -44,6 +44,7 @@ class Edge(Peer):
     workers = 1
     cores = machine.PROXY_CORE
     warm_up = "off"
+    environment = {}
 
     def __init__(self, scene, store=None):
         super().__init__(scene)
@@ -62,7 +63,7 @@ class Edge(Peer):
         ))
         return self.run(
             [self.scene.edge, "--config", config, "serve"], core=self.cores,
-            env={"PQ_ENCRYPTION_PASSWORD": PASSWORD, **self.sink()},
+            env={"PQ_ENCRYPTION_PASSWORD": PASSWORD, **self.sink(), **self.environment},
         )
 
     def more(self):
