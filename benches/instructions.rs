@@ -30,6 +30,7 @@ use cypheron_edge::directory::Lookup;
 use cypheron_edge::key::{ApiKey, evaluate};
 use cypheron_edge::middleware::{RefusalUsageLayer, UsageLayer};
 use cypheron_edge::permission::Required;
+use cypheron_edge::problem::Within;
 use cypheron_edge::proxy::{ClientAddressRule, IngressLayer};
 use cypheron_edge::route::{RouteConfig, RouteTable, path};
 use cypheron_edge::secret::Secret;
@@ -225,12 +226,12 @@ fn of_requests(edge: &Edge, tokens: &[String], limited: &str) {
     let inner = (
         RefusalUsageLayer::new(writer.clone(), tally(), edge.clock.clone()),
         edge.limit_refusals(),
-        edge.auth(),
-        edge.limit(),
+        Within(edge.auth()),
+        Within(edge.limit()),
         UsageLayer::new(writer.clone(), edge.clock.clone()),
     )
         .layer(service_fn(upstream));
-    let mut stack = ingress.layer(inner).for_peer([192, 0, 2, 1].into());
+    let mut stack = Within(ingress).layer(inner).for_peer([192, 0, 2, 1].into());
     for (name, status, token) in [
         ("request admitted", 200, None),
         ("request with a forged key", 401, Some(forge())),

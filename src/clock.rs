@@ -10,6 +10,7 @@
     reason = "this is the module that reads the system's time"
 )]
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -168,6 +169,15 @@ impl Clock {
         }
     }
 
+    /// As [`tick`](Self::tick), but inside a [`Turn`] as of when it was last read
+    /// there: for what happens at the same moment as something that was timed.
+    pub fn last_tick(&self) -> Tick {
+        match &self.0 {
+            Source::System { started } => nanos(Turn::last().saturating_duration_since(*started)),
+            Source::Manual(_) => self.tick(),
+        }
+    }
+
     pub fn wall(&self) -> Timestamp {
         match &self.0 {
             Source::System { .. } => {
@@ -184,17 +194,83 @@ impl Clock {
 
     pub fn tick(&self) -> Tick {
         match &self.0 {
-            Source::System { started } => {
-                Tick(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX))
-            }
+            Source::System { started } => nanos(Turn::now().saturating_duration_since(*started)),
             Source::Manual(time) => Tick(time.tick.load(Ordering::SeqCst)),
         }
+    }
+}
+
+fn nanos(since: Duration) -> Tick {
+    Tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// One turn of a task of this thread: it is over too soon for the clock to have
+/// moved by anything that matters, so that a moment that was looked at once in
+/// it need not be looked at again. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Turn(());
+
+thread_local! {
+    static IN_A_TURN: Cell<bool> = const { Cell::new(false) };
+    static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+impl Turn {
+    /// What was looked at before is forgotten.
+    pub fn begin() -> Self {
+        LAST.set(None);
+        IN_A_TURN.set(true);
+        Self(())
+    }
+
+    fn now() -> Instant {
+        let now = Instant::now();
+        if IN_A_TURN.get() {
+            LAST.set(Some(now));
+        }
+        now
+    }
+
+    fn last() -> Instant {
+        LAST.get().unwrap_or_else(Self::now)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        IN_A_TURN.set(false);
+        LAST.set(None);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_moment_of_a_turn_is_the_one_that_was_looked_at_and_another_outside() {
+        let clock = Clock::system();
+        let turn = Turn::begin();
+        let first = clock.last_tick();
+        assert_eq!(clock.last_tick(), first);
+        let later = clock.tick();
+        assert!(later >= first);
+        assert_eq!(clock.last_tick(), later);
+        drop(turn);
+        let after = clock.last_tick();
+        let _other = Turn::begin();
+        assert!(after >= later && clock.last_tick() >= after);
+        assert_eq!(LAST.get().is_some(), IN_A_TURN.get());
+    }
+
+    #[test]
+    fn a_manual_clock_has_no_turns() {
+        let clock = Clock::manual(Timestamp::EPOCH);
+        let _turn = Turn::begin();
+        assert_eq!(clock.last_tick(), Tick::default());
+        clock.advance(Duration::from_nanos(7));
+        assert_eq!(clock.last_tick(), Tick::from_nanos(7));
+    }
 
     #[test]
     fn a_timestamp_survives_being_written_and_read() {

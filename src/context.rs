@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::{Now, Timestamp};
 use crate::directory::Entry;
@@ -158,12 +158,24 @@ impl Refused {
     /// The answer to the refused request: its problem document, with this in
     /// the extensions and the request's id among the fields.
     pub fn into_response<B>(self, request_id: Option<&RequestId>) -> Response<problem::Body<B>> {
-        let mut response = self.refusal.response(request_id.map(RequestId::as_str));
+        self.response_in(request_id, problem::fields(), Extensions::new())
+    }
+
+    /// The same in maps that are empty, and may have room.
+    pub(crate) fn response_in<B>(
+        self,
+        request_id: Option<&RequestId>,
+        headers: HeaderMap,
+        mut extensions: Extensions,
+    ) -> Response<problem::Body<B>> {
+        let id = request_id.map(RequestId::as_str);
+        let mut response = self.refusal.response_in(id, headers);
         if let Some(id) = request_id {
             let field = id.header().clone();
             response.headers_mut().insert(RequestId::FIELD, field);
         }
-        response.extensions_mut().insert(self);
+        extensions.insert(self);
+        *response.extensions_mut() = extensions;
         response
     }
 }

@@ -50,10 +50,11 @@ impl Waited {
 
     /// Until when it is waited for; `None` while it is not.
     pub fn until(&self, pace: Pace) -> Option<Instant> {
+        let since = self.since?;
         let seconds = self.moved / pace.min_rate.max(1);
         let granted = pace.patience.saturating_add(Duration::from_secs(seconds));
         let left = granted.saturating_sub(self.before).min(pace.patience);
-        self.since.map(|since| since + left)
+        Some(since + left)
     }
 }
 

@@ -4,7 +4,7 @@
 //! that depend on a key's existence share one row, so that the answer does not
 //! tell them apart.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use crate::problem::{self, Kind, Problem};
 
@@ -187,8 +187,17 @@ impl Refusal {
     ///
     /// Whoever limits a rate adds when a 429 may be retried.
     pub fn response<B>(self, request_id: Option<&str>) -> Response<problem::Body<B>> {
+        self.response_in(request_id, problem::fields())
+    }
+
+    /// The same with `headers`, which are empty and may have room.
+    pub(crate) fn response_in<B>(
+        self,
+        request_id: Option<&str>,
+        headers: HeaderMap,
+    ) -> Response<problem::Body<B>> {
         let kind = self.kind();
-        let mut response = Problem { kind, request_id }.response();
+        let mut response = Problem { kind, request_id }.response_in(headers);
         match kind.status {
             StatusCode::UNAUTHORIZED => {
                 let challenge = HeaderValue::from_static("Bearer");

@@ -19,6 +19,7 @@ use crate::middleware::streams::StreamBody;
 use crate::middleware::{
     ApiKeyAuthLayer, RateLimitLayer, RateLimitRefusalsLayer, RefusalUsageLayer, UsageLayer, usage,
 };
+use crate::problem::{self, Inside, Within};
 use crate::proxy::{self, ClientAddressRule, Ingress, IngressLayer, Upstreams, Vouching};
 use crate::route::RouteTable;
 use crate::usage::journal::Writer;
@@ -44,7 +45,7 @@ pub(super) struct Parts {
 
 impl Parts {
     /// The service of one worker, before it is told whom a connection is with.
-    pub(super) fn stack(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
+    pub(super) fn stack(&self, worker: usize) -> Own<impl Inner + use<>> {
         // Sends it to its upstream: 502, 504, and 413 on the way.
         let forward = proxy::forward(
             Arc::clone(&self.upstreams),
@@ -56,7 +57,7 @@ impl Parts {
 
     /// The service of a thread that only decides, before it is told whose the
     /// request is that it is asked about.
-    pub(super) fn verdicts(&self, worker: usize) -> Ingress<impl Inner + use<>, RefusalTally> {
+    pub(super) fn verdicts(&self, worker: usize) -> Own<impl Inner + use<>> {
         let decide = proxy::decide(Rc::from(&*self.credentials));
         // Whoever asks says whose the request is; no field of its client does.
         let asked = ClientAddressRule::new(Vec::new(), NonZeroUsize::MIN);
@@ -69,7 +70,7 @@ impl Parts {
         worker: usize,
         routes: &Arc<ArcSwap<RouteTable>>,
         client_address: ClientAddressRule,
-    ) -> Ingress<impl Inner + use<S>, RefusalTally>
+    ) -> Own<impl Inner + use<S>>
     where
         S: Innermost,
     {
@@ -79,20 +80,20 @@ impl Parts {
         let limiter = || Arc::clone(&self.limiter);
         ServiceBuilder::new()
             // Names, places and routes the request; 400, 404, 413 and preflights end here.
-            .layer(IngressLayer::new(
+            .layer(Within(IngressLayer::new(
                 Arc::clone(routes),
                 client_address,
                 tally(),
                 clock(),
-            ))
+            )))
             // Records what is refused further in.
             .layer(RefusalUsageLayer::new(writer.clone(), tally(), clock()))
             // Tells a refused but identified key where it stands.
             .layer(RateLimitRefusalsLayer::new(limiter(), clock()))
             // Whose it is, and whether they may: 401, 403, 503.
-            .layer(self.auth.clone())
+            .layer(Within(self.auth.clone()))
             // Whether they may now: 429.
-            .layer(RateLimitLayer::new(limiter()))
+            .layer(Within(RateLimitLayer::new(limiter())))
             // Records what is admitted, before its end can be seen.
             .layer(UsageLayer::new(writer, clock()))
             // Cuts what still flows when its key loses the right to it.
@@ -129,10 +130,17 @@ where
     type Body = B;
 }
 
+/// The outermost service. From here to the usage layer all answer in one body.
+type Own<S> = Ingress<S, RefusalTally, Inside>;
+
 /// What lies inside of the ingress.
 pub(super) trait Inner:
-    Service<Request<Incoming>, Response = Response<Self::Body>, Error = Infallible, Future: 'static>
-    + Clone
+    Service<
+        Request<Incoming>,
+        Response = Response<problem::Body<Self::Body>>,
+        Error = Infallible,
+        Future: 'static,
+    > + Clone
     + 'static
 {
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + 'static;
@@ -140,8 +148,12 @@ pub(super) trait Inner:
 
 impl<S, B> Inner for S
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: 'static>
-        + Clone
+    S: Service<
+            Request<Incoming>,
+            Response = Response<problem::Body<B>>,
+            Error = Infallible,
+            Future: 'static,
+        > + Clone
         + 'static,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {

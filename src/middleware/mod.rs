@@ -27,6 +27,7 @@ pub mod streams;
 pub mod usage;
 
 mod arrival;
+mod refusing;
 
 pub use crate::context::{Identity, Refused, RequestContext};
 pub use arrival::ClientAddress;

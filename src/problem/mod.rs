@@ -1,11 +1,14 @@
 //! Problem details for HTTP APIs (RFC 9457).
 
 mod body;
+mod length;
+mod within;
 
 pub use body::Body;
+pub use within::{Answers, Around, Inside, Within};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 /// The media type of a [`Problem`] (RFC 9457, section 3).
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -67,23 +70,29 @@ impl Problem<'_> {
 
     /// The response that says so.
     pub fn response<B>(&self) -> Response<Body<B>> {
+        self.response_in(fields())
+    }
+
+    /// The same with `headers`, which are empty and may have room.
+    pub(crate) fn response_in<B>(&self, mut headers: HeaderMap) -> Response<Body<B>> {
         let document = Bytes::from(self.to_json());
-        let length = HeaderValue::from(document.len());
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(header::CONTENT_LENGTH, length::field(document.len()));
         let mut response = Response::new(Body::document(document));
         *response.status_mut() = self.kind.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        headers.insert(header::CONTENT_LENGTH, length);
+        *response.headers_mut() = headers;
         response
     }
 }
 
+/// With room for all that an answer of ours says.
+pub(crate) fn fields() -> HeaderMap {
+    HeaderMap::with_capacity(12)
+}
+
 /// Adds `text` as it stands between the quotes of a JSON string.
 fn extend_escaped(json: &mut Vec<u8>, text: &str) {
-    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    // To the end, without a branch for each byte: hardly any text has one.
-    let any = |found: u8, byte| found | u8::from(is_special(byte));
-    if text.bytes().fold(0, any) == 0 {
+    if is_plain(text.as_bytes()) {
         json.extend_from_slice(text.as_bytes());
         return;
     }
@@ -91,6 +100,25 @@ fn extend_escaped(json: &mut Vec<u8>, text: &str) {
     let quoted = serde_json::to_string(text).unwrap_or_default();
     let inside = quoted.get(1..quoted.len().saturating_sub(1));
     json.extend_from_slice(inside.unwrap_or_default().as_bytes());
+}
+
+/// Whether nothing has to be escaped, eight bytes at a time: hardly any text has
+/// anything.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    // The highest bit of a byte that is less, if any is; for `than` up to 128
+    // ("Bit Twiddling Hacks", "Determine if a word has a byte less than n").
+    let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word & HIGHEST;
+    let equal = |word: u64, to: u8| less(word ^ (ONES * u64::from(to)), 1);
+    let special = |word| less(word, b' ') | equal(word, b'"') | equal(word, b'\\');
+    let (words, rest) = text.as_chunks();
+    let found = words
+        .iter()
+        .fold(0, |found, word| found | special(u64::from_le_bytes(*word)));
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    found | special(u64::from_le_bytes(last)) == 0
 }
 
 #[cfg(test)]
@@ -137,6 +165,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_text_is_plain_when_none_of_its_bytes_is_to_be_escaped(
+            text in proptest::collection::vec(
+                prop_oneof![4 => any::<u8>(), 8 => Just(b'a'), 1 => 0x1e_u8..0x24, 1 => 0x5b_u8..0x5e],
+                0..40,
+            )
+        ) {
+            let special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
+            prop_assert_eq!(is_plain(&text), !text.iter().any(special));
+        }
+
         #[test]
         fn whatever_a_request_is_called_the_document_says_so(id in any::<String>()) {
             let problem = Problem {

@@ -12,6 +12,17 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// Longer than any name that is known here.
 const LONGEST: usize = 48;
 
+/// What names are made of that every server reads alike.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        plain[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-';
+        byte += 1;
+    }
+    plain
+};
+
 /// What a field is to a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -31,8 +42,9 @@ enum Fate {
 
 impl Fate {
     fn of(name: &str) -> Self {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if name.bytes().all(is_plain) {
+        let is_plain = |byte: u8| PLAIN[usize::from(byte)];
+        // Of all, without a branch for each: nearly every name is.
+        if name.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             return Self::of_plain(name);
         }
         let mut folded = [0; LONGEST];

@@ -22,11 +22,11 @@ pub(super) fn is_grpc<B>(request: &Request<B>) -> bool {
 
 /// An answer of ours as gRPC has it: 200, with the status among the fields and
 /// nothing after them. What an upstream answered is left as it is.
-pub(super) fn spelled<R>(response: Response<problem::Body<R>>) -> Response<problem::Body<R>> {
-    let Some((status, message)) = said(&response) else {
-        return response;
+pub(super) fn spell<R>(response: &mut Response<problem::Body<R>>) {
+    let Some((status, message)) = said(response) else {
+        return;
     };
-    let mut response = response.map(|_| problem::Body::empty());
+    *response.body_mut() = problem::Body::empty();
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.remove(CONTENT_LENGTH);
@@ -34,7 +34,6 @@ pub(super) fn spelled<R>(response: Response<problem::Body<R>>) -> Response<probl
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(GRPC_STATUS, HeaderValue::from(status));
     headers.insert(GRPC_MESSAGE, HeaderValue::from_static(message));
-    response
 }
 
 fn said<B>(response: &Response<B>) -> Option<(u16, &'static str)> {
@@ -89,7 +88,8 @@ mod tests {
             let identity = Identity::ANONYMOUS;
             let refused: Answer = Refused { refusal, identity }.into_response(None);
             let again = refused.headers().get("retry-after").cloned();
-            let spelled = spelled(refused);
+            let mut spelled = refused;
+            spell(&mut spelled);
             assert_eq!(spelled.status(), 200);
             assert_eq!(spelled.headers()["content-type"], "application/grpc");
             assert_eq!(spelled.headers()["grpc-status"], status, "{refusal:?}");
@@ -103,9 +103,9 @@ mod tests {
     fn what_an_upstream_answered_is_left_alone() {
         let mut answer: Answer = Response::new(problem::Body::inner("x".to_owned()));
         *answer.status_mut() = StatusCode::UNAUTHORIZED;
-        let spelled = spelled(answer);
-        assert_eq!(spelled.status(), 401);
-        assert!(!spelled.headers().contains_key("grpc-status"));
+        spell(&mut answer);
+        assert_eq!(answer.status(), 401);
+        assert!(!answer.headers().contains_key("grpc-status"));
     }
 
     #[test]

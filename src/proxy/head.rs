@@ -5,11 +5,11 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use super::Failure;
+use super::addresses::Addresses;
 use super::client_address::X_FORWARDED_FOR;
 use super::fields::Scrubber;
 use super::forwarded::{Element, ForwardedFields};
 use super::key_fields::KeyFields;
-use super::text::Text;
 use super::upstream::{Assertion, HostRule, IdToken, Target, Upstream};
 use crate::assertion::{Claims, Signer, Validity};
 use crate::context::{RequestContext, RequestId};
@@ -30,7 +30,7 @@ const SET: usize = 14;
 pub(super) struct Heads {
     scrubber: Scrubber,
     keys: KeyFields,
-    text: Text,
+    addresses: Addresses,
     vouching: Vouching,
 }
 
@@ -48,7 +48,7 @@ impl Heads {
         Self {
             scrubber: Scrubber::default(),
             keys: KeyFields::new(),
-            text: Text::default(),
+            addresses: Addresses::new(),
             vouching,
         }
     }
@@ -71,12 +71,14 @@ impl Heads {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        self.set_forwarded(headers, context, trusted);
+        let host = headers.get(HOST).cloned();
+        let is_named = host.is_some();
+        self.set_forwarded(headers, context, trusted, host);
         if upstream.config.forwarded != ForwardedFields::XForwarded {
             set_rfc7239(headers, context, upstream);
         }
         match &upstream.host {
-            HostRule::Preserve if headers.contains_key(HOST) => {}
+            HostRule::Preserve if is_named => {}
             HostRule::Preserve | HostRule::Target => {
                 headers.insert(HOST, target.authority.clone());
             }
@@ -118,7 +120,13 @@ impl Heads {
     }
 
     /// What a trusted proxy said of the client's side stays; the peer is added.
-    fn set_forwarded(&self, headers: &mut HeaderMap, context: &RequestContext, trusted: bool) {
+    fn set_forwarded(
+        &self,
+        headers: &mut HeaderMap,
+        context: &RequestContext,
+        trusted: bool,
+        host: Option<HeaderValue>,
+    ) {
         // What anybody else said is gone already.
         let said = |headers: &HeaderMap, name| trusted && headers.contains_key(name);
         if let Some(peer) = context.peer {
@@ -126,7 +134,7 @@ impl Heads {
             let first = chain.as_mut().and_then(Iterator::next);
             let value = match (first, chain) {
                 (Some(first), Some(others)) => joined(first, others, peer.address),
-                _ => self.text.address(peer.address),
+                _ => self.addresses.value(peer.address),
             };
             headers.insert(X_FORWARDED_FOR, value);
         }
@@ -136,7 +144,7 @@ impl Heads {
             headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
         }
         if !said(headers, X_FORWARDED_HOST)
-            && let Some(host) = headers.get(HOST).cloned()
+            && let Some(host) = host
         {
             headers.insert(X_FORWARDED_HOST, host);
         }

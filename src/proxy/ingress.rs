@@ -1,11 +1,12 @@
 //! The outermost layer: what a request is called, whose it is, where it goes.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use super::websocket::WEBSOCKET;
 use super::{ClientAddressRule, grpc, target};
 use crate::clock::{Clock, Now};
 use crate::context::{ClientCertificate, Identity, Peer, Refused, RequestContext, RequestId};
-use crate::problem;
+use crate::problem::{self, Answers, Around, Inside, Within};
 use crate::refusal::Refusal;
 use crate::route::{Cors, Route, RouteTable};
 use crate::usage::refusals::RefusalCounter;
@@ -63,12 +64,15 @@ impl<S, C> Layer<S> for IngressLayer<C> {
     type Service = Ingress<S, C>;
 
     fn layer(&self, inner: S) -> Ingress<S, C> {
-        Ingress {
-            inner,
-            shared: Rc::clone(&self.0),
-            peer: None,
-            certificate: None,
-        }
+        Ingress::new(inner, self)
+    }
+}
+
+impl<S, C> Layer<S> for Within<IngressLayer<C>> {
+    type Service = Ingress<S, C, Inside>;
+
+    fn layer(&self, inner: S) -> Ingress<S, C, Inside> {
+        Ingress::new(inner, &self.0)
     }
 }
 
@@ -76,25 +80,39 @@ impl<S, C> Layer<S> for IngressLayer<C> {
 /// the others: 400, 404, 413 by the announced length, 501, and CORS preflights.
 /// Every answer carries the request's `X-Request-Id`.
 #[derive(Debug)]
-pub struct Ingress<S, C> {
+pub struct Ingress<S, C, A = Around> {
     inner: S,
     shared: Rc<Shared<C>>,
     peer: Option<Peer>,
     certificate: Option<Arc<ClientCertificate>>,
+    answers: PhantomData<A>,
 }
 
-impl<S: Clone, C> Clone for Ingress<S, C> {
+impl<S, C, A> Ingress<S, C, A> {
+    fn new(inner: S, layer: &IngressLayer<C>) -> Self {
+        Self {
+            inner,
+            shared: Rc::clone(&layer.0),
+            peer: None,
+            certificate: None,
+            answers: PhantomData,
+        }
+    }
+}
+
+impl<S: Clone, C, A> Clone for Ingress<S, C, A> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             shared: Rc::clone(&self.shared),
             peer: self.peer,
             certificate: self.certificate.clone(),
+            answers: PhantomData,
         }
     }
 }
 
-impl<S: Clone, C> Ingress<S, C> {
+impl<S: Clone, C, A> Ingress<S, C, A> {
     /// The same for the requests of a connection with `peer`.
     pub fn for_peer(&self, peer: IpAddr) -> Self {
         Self {
@@ -102,6 +120,7 @@ impl<S: Clone, C> Ingress<S, C> {
             shared: Rc::clone(&self.shared),
             peer: Some(self.shared.client_address.peer(peer)),
             certificate: None,
+            answers: PhantomData,
         }
     }
 
@@ -120,16 +139,17 @@ impl<S: Clone, C> Ingress<S, C> {
     }
 }
 
-impl<S, C, B, R> Service<Request<B>> for Ingress<S, C>
+impl<S, C, A, B, R> Service<Request<B>> for Ingress<S, C, A>
 where
     S: Service<Request<B>, Response = Response<R>>,
     C: RefusalCounter,
+    A: Answers<R>,
     B: Body,
     R: Body<Data = Bytes>,
 {
-    type Response = Response<problem::Body<R>>;
+    type Response = Response<problem::Body<A::Inner>>;
     type Error = S::Error;
-    type Future = IngressFuture<S::Future, R, C>;
+    type Future = IngressFuture<S::Future, A, A::Inner, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -168,6 +188,7 @@ where
                 route,
                 received,
             },
+            answers: PhantomData,
         }
     }
 }
@@ -184,7 +205,7 @@ impl<C> Asked<C> {
     fn answered<R>(&self, response: &Response<R>) {
         let refused = response.extensions().get::<Refused>();
         let route = self.route.as_ref().map(|route| route.name.shared());
-        let after = self.shared.clock.tick().since(self.received.tick);
+        let after = self.shared.clock.last_tick().since(self.received.tick);
         self.shared
             .meters
             .answered(route, refused.map(|refused| refused.refusal), after);
@@ -229,7 +250,7 @@ impl Misplaced {
     }
 }
 
-impl<S, C> Ingress<S, C> {
+impl<S, C, A> Ingress<S, C, A> {
     fn place<B: Body>(
         &self,
         request: &mut Request<B>,
@@ -318,12 +339,13 @@ impl Marking {
 pin_project! {
     /// The answer, with the request's name on it.
     #[derive(Debug)]
-    pub struct IngressFuture<F, R, C> {
+    pub struct IngressFuture<F, A, R, C> {
         #[pin]
         state: State<F, R>,
         is_grpc: bool,
         request_id: RequestId,
         asked: Asked<C>,
+        answers: PhantomData<A>,
     }
 }
 
@@ -344,33 +366,52 @@ impl<F, R> State<F, R> {
     }
 }
 
-impl<F, R, C, E> Future for IngressFuture<F, R, C>
+impl<F, A, R, C, E> Future for IngressFuture<F, A, A::Inner, C>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    A: Answers<R>,
 {
-    type Output = Result<Response<problem::Body<R>>, E>;
+    type Output = Result<Response<problem::Body<A::Inner>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = match this.state.project() {
-            StateProjected::Inner { future, cors } => {
-                let mut response = ready!(future.poll(cx))?.map(problem::Body::inner);
-                if let Some(cors) = cors {
-                    cors.mark(response.headers_mut());
-                }
-                response
+        // Marked where it is: the response is not moved for it.
+        let mut polled = poll_state::<F, A, R, E>(this.state, cx);
+        if let Poll::Ready(Ok(response)) = &mut polled {
+            let request_id = this.request_id.header().clone();
+            response.headers_mut().insert(RequestId::FIELD, request_id);
+            this.asked.answered(response);
+            if *this.is_grpc {
+                grpc::spell(response);
             }
-            StateProjected::Answered { response } => match response.take() {
-                Some(response) => *response,
-                None => return Poll::Pending,
-            },
-        };
-        let request_id = this.request_id.header().clone();
-        response.headers_mut().insert(RequestId::FIELD, request_id);
-        this.asked.answered(&response);
-        if *this.is_grpc {
-            response = grpc::spelled(response);
         }
-        Poll::Ready(Ok(response))
+        polled
+    }
+}
+
+fn poll_state<F, A, R, E>(
+    state: Pin<&mut State<F, A::Inner>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<problem::Body<A::Inner>>, E>>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    A: Answers<R>,
+{
+    match state.project() {
+        StateProjected::Inner { future, cors: None } => A::poll(future, cx),
+        StateProjected::Inner {
+            future,
+            cors: Some(cors),
+        } => {
+            let mut polled = A::poll(future, cx);
+            if let Poll::Ready(Ok(response)) = &mut polled {
+                cors.mark(response.headers_mut());
+            }
+            polled
+        }
+        StateProjected::Answered { response } => match response.take() {
+            Some(response) => Poll::Ready(Ok(*response)),
+            None => Poll::Pending,
+        },
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,11 +45,13 @@ impl Meters {
             return unrouted.answered(refusal, after);
         };
         let mut routes = self.routes.borrow_mut();
-        match routes.entry(Arc::clone(route)) {
-            Entry::Occupied(of_route) => of_route.into_mut(),
-            Entry::Vacant(none) => none.insert(OfRoute::new(Arc::clone(route))),
+        if let Some(of_route) = routes.get_mut(&**route) {
+            return of_route.answered(refusal, after);
         }
-        .answered(refusal, after);
+        routes
+            .entry(Arc::clone(route))
+            .or_insert_with(|| OfRoute::new(Arc::clone(route)))
+            .answered(refusal, after);
     }
 }
 

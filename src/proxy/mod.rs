@@ -5,6 +5,7 @@
 //! An upstream may believe what it is told: everything that only this proxy
 //! may say is removed from what a client sent, before it is said.
 
+mod addresses;
 mod client_address;
 mod decide;
 mod exchange;

@@ -18,6 +18,37 @@ impl Host {
     /// From a `Host` field or the authority of a URL: `None` when it is empty,
     /// not a name or address, or has user information.
     pub fn parse(authority: &[u8]) -> Option<Self> {
+        Self::plain(authority).or_else(|| Self::any(authority))
+    }
+
+    /// A name or an IPv4 address without a final dot, with or without a port, in
+    /// one pass over it: nearly every one is.
+    fn plain(authority: &[u8]) -> Option<Self> {
+        let mut host = Self {
+            buffer: [0; MAX_LENGTH],
+            length: 0,
+        };
+        let mut length = 0;
+        let mut before = b'.';
+        for (to, &byte) in host.buffer.iter_mut().zip(authority) {
+            let lower = LOWER[usize::from(byte)];
+            if lower == 0 || lower == b'.' && before == b'.' {
+                break;
+            }
+            *to = lower;
+            length += 1;
+            before = lower;
+        }
+        match &authority[length..] {
+            [] => {}
+            [b':', port @ ..] if is_port(port) => {}
+            _ => return None,
+        }
+        host.length = u8::try_from(length).ok()?;
+        (before != b'.').then_some(host)
+    }
+
+    fn any(authority: &[u8]) -> Option<Self> {
         let host = without_port(authority)?;
         let host = match host.strip_suffix(b".") {
             Some(name) if !host.starts_with(b"[") => name,
@@ -43,15 +74,38 @@ impl Host {
     }
 
     pub fn as_str(&self) -> &str {
-        let host = &self.buffer[..usize::from(self.length)];
         // why: made of ASCII only, which is always text.
-        std::str::from_utf8(host).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.buffer[..usize::from(self.length)]
     }
 }
 
+/// What a name may hold, in lower case: labels and dots. Zero for anything else.
+static LOWER: [u8; 256] = {
+    let mut lower = [0; 256];
+    let mut byte = 0;
+    while byte < u8::MAX {
+        if is_in_label(byte) || byte == b'.' {
+            lower[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    lower
+};
+
 fn is_label(label: &[u8]) -> bool {
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    !label.is_empty() && label.iter().all(valid)
+    !label.is_empty() && label.iter().copied().all(is_in_label)
+}
+
+const fn is_in_label(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+fn is_port(port: &[u8]) -> bool {
+    port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
 }
 
 fn without_port(authority: &[u8]) -> Option<&[u8]> {
@@ -66,8 +120,7 @@ fn without_port(authority: &[u8]) -> Option<&[u8]> {
         return Some(authority);
     };
     let (host, port) = authority.split_at(after_address + colon);
-    let port = &port[1..];
-    (port.len() <= 5 && port.iter().all(u8::is_ascii_digit)).then_some(host)
+    is_port(&port[1..]).then_some(host)
 }
 
 impl fmt::Debug for Host {
@@ -78,7 +131,24 @@ impl fmt::Debug for Host {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_host_is_what_any_host_would_be(
+            authority in "[aZ9._:\\-\\[\\]@/]{0,12}(\\.[aB0]{0,130}){0,3}(:[0-9]{0,6})?"
+        ) {
+            let plain = Host::plain(authority.as_bytes());
+            prop_assert!(plain.is_none() || plain == Host::any(authority.as_bytes()));
+        }
+
+        #[test]
+        fn names_and_ports_are_plain(name in "[a-zA-Z0-9_-]{1,20}(\\.[a-z0-9]{1,20}){0,3}(:[0-9]{0,5})?") {
+            prop_assert!(Host::plain(name.as_bytes()).is_some());
+        }
+    }
 
     #[test]
     fn a_host_is_matched_without_case_port_and_final_dot() {

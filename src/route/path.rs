@@ -20,9 +20,30 @@ pub fn is_unambiguous(path: &str) -> bool {
     let Some(rest) = path.strip_prefix('/') else {
         return false;
     };
-    if is_simple(rest) {
-        return true;
+    is_simple(rest) || has_unambiguous_segments(rest)
+}
+
+/// How a path can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// In one way: it is [plain] already.
+    Simple,
+    /// Perhaps with percent-encoding and parameters, and without.
+    TwoWays,
+    Ambiguous,
+}
+
+impl Reading {
+    pub(super) fn of(path: &str) -> Self {
+        match path.strip_prefix('/') {
+            Some(rest) if is_simple(rest) => Self::Simple,
+            Some(rest) if has_unambiguous_segments(rest) => Self::TwoWays,
+            _ => Self::Ambiguous,
+        }
     }
+}
+
+fn has_unambiguous_segments(rest: &str) -> bool {
     let mut segments = rest.split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
@@ -116,7 +137,11 @@ mod tests {
                 .enumerate()
                 .all(|(at, segment)| segment_is_unambiguous(segment, at == last));
             prop_assert!(reads_alike || !is_simple(&path));
-            prop_assert_eq!(is_unambiguous(&format!("/{path}")), reads_alike);
+            let path = format!("/{path}");
+            prop_assert_eq!(is_unambiguous(&path), reads_alike);
+            let reading = Reading::of(&path);
+            prop_assert_eq!(reading != Reading::Ambiguous, reads_alike);
+            prop_assert!(reading != Reading::Simple || *plain(&path) == *path.as_bytes());
         }
     }
 }

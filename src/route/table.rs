@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::path::Reading;
 use super::{Host, Route, path};
 use crate::refusal::Refusal;
 
@@ -12,7 +13,7 @@ use crate::refusal::Refusal;
 /// path, as far as any route goes, and allocates nothing on an ordinary path.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    by_host: HashMap<Box<str>, Prefixes, RandomState>,
+    by_host: HashMap<Box<[u8]>, Prefixes, RandomState>,
     any_host: Prefixes,
 }
 
@@ -46,7 +47,7 @@ impl RouteTable {
             return Err(conflict("name", first));
         }
         let prefixes = match &route.host {
-            Some(host) => self.by_host.entry(host.clone()).or_default(),
+            Some(host) => self.by_host.entry(host.as_bytes().into()).or_default(),
             None => &mut self.any_host,
         };
         match prefixes.insert(route) {
@@ -58,16 +59,19 @@ impl RouteTable {
     /// The route of a request, or why it has none: [`Refusal::AmbiguousPath`]
     /// or [`Refusal::NoRoute`].
     pub fn find(&self, host: Option<&Host>, path: &str) -> Result<&Arc<Route>, Refusal> {
-        if !path::is_unambiguous(path) {
+        let reading = Reading::of(path);
+        if reading == Reading::Ambiguous {
             return Err(Refusal::AmbiguousPath);
         }
-        let of_host = host.and_then(|host| self.by_host.get(host.as_str()));
+        let of_host = host.and_then(|host| self.by_host.get(host.as_bytes()));
         let literal = self.longest(of_host, |prefixes| prefixes.literal(path.as_bytes()));
-        let plain_path = path::plain(path);
-        if *plain_path != *path.as_bytes() {
-            let plain = self.longest(of_host, |prefixes| prefixes.plain(&plain_path));
-            if !same(literal, plain) {
-                return Err(Refusal::AmbiguousPath);
+        if reading == Reading::TwoWays {
+            let plain_path = path::plain(path);
+            if *plain_path != *path.as_bytes() {
+                let plain = self.longest(of_host, |prefixes| prefixes.plain(&plain_path));
+                if !same(literal, plain) {
+                    return Err(Refusal::AmbiguousPath);
+                }
             }
         }
         literal.ok_or(Refusal::NoRoute)

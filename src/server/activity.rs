@@ -25,15 +25,18 @@ pub(super) enum Phase {
 
 /// Shared by the parts of one connection, which tell it what happens.
 ///
-/// The clock is read when a phase begins, and timers are set only when one
-/// would be due sooner than the one that is set already: an ordinary request
-/// sets none.
+/// The clock is read when a phase begins that lasts, and timers are set only
+/// when one would be due sooner than the one that is set already: an ordinary
+/// request sets none.
 #[derive(Debug)]
 pub(super) struct Activity {
     /// HTTP/2: requests share the connection, and bytes need not be of one.
     multiplexed: bool,
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// The head that began since the last look at what is due. Most are whole
+    /// before the next one, and need no clock.
+    head_begins: Cell<bool>,
     /// How long the peer took no more of what is written.
     blocked: Cell<Waited>,
     settled: Cell<bool>,
@@ -134,6 +137,7 @@ impl Activity {
             multiplexed,
             phase: Cell::new(Phase::Fresh),
             since: Cell::new(Instant::now()),
+            head_begins: Cell::new(false),
             blocked: Cell::default(),
             settled: Cell::new(true),
             retires: Cell::new(retires),
@@ -146,7 +150,8 @@ impl Activity {
 
     pub(super) fn bytes_were_read(&self) {
         if !self.multiplexed && matches!(self.phase.get(), Phase::Fresh | Phase::Idle) {
-            self.enter(Phase::Head);
+            self.phase.set(Phase::Head);
+            self.head_begins.set(true);
         }
     }
 
@@ -228,18 +233,13 @@ impl Activity {
         self.blocked.set(blocked);
     }
 
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(Instant::now());
-    }
-
     /// The client was told that the connection is old.
     pub(super) fn is_retired(&self) {
         self.retires.set(None);
     }
 
     /// What is due next, and when. Clients of HTTP/1 are told by an answer.
-    pub(super) fn due(&self, limits: Limits) -> Option<(Instant, Overdue)> {
+    pub(super) fn due(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
         let due = self.due_of_phase(limits);
         match self.retires.get() {
             Some(at) if self.multiplexed && due.is_none_or(|(first, _)| at < first) => {
@@ -249,12 +249,16 @@ impl Activity {
         }
     }
 
-    fn due_of_phase(&self, limits: Limits) -> Option<(Instant, Overdue)> {
+    fn due_of_phase(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
         if let Some(until) = self.blocked.get().until(limits.taking) {
             return Some((until, Overdue::Write));
         }
+        let phase = self.phase.get();
+        if phase == Phase::Head && self.head_begins.take() {
+            self.since.set(Instant::now());
+        }
         let since = self.since.get();
-        match self.phase.get() {
+        match phase {
             Phase::Fresh => Some((since + limits.first_byte, Overdue::Idle)),
             Phase::Idle => Some((since + limits.idle, Overdue::Idle)),
             Phase::Head => Some((since + limits.header, Overdue::Head)),

@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::io::{Abort, WatchedIo};
 use super::registry::Registered;
 use super::service::{Served, Slot, Tunnels};
 use super::{BoxError, Config, tunnel, unparsed};
+use crate::clock::Turn;
 use crate::pace::Pace;
 use crate::telemetry::metric::{CONNECTIONS_CLOSED_FLOODING, CONNECTIONS_CLOSED_SLOW};
 
@@ -189,6 +190,7 @@ impl Protocol {
         let mut timer = pin!(Timer::new(Instant::now() + self.limits.idle));
         let mut closing = false;
         poll_fn(|cx| {
+            let _turn = Turn::begin();
             if !closing && registered.poll_closing(cx, last_answers) {
                 closing = true;
                 close(connection.as_mut());
@@ -200,7 +202,7 @@ impl Protocol {
                 if activity.is_flooded() {
                     return Poll::Ready(End::Flooded);
                 }
-                match timer.as_mut().poll(cx, activity, self.limits) {
+                match timer.as_mut().poll(cx, activity, &self.limits) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Overdue::Idle) if !closing => {
                         closing = true;
@@ -270,6 +272,8 @@ pin_project_lite::pin_project! {
     struct Timer {
         #[pin]
         sleep: Sleep,
+        // Who is woken when it has run out.
+        told: Option<Waker>,
     }
 }
 
@@ -277,6 +281,7 @@ impl Timer {
     fn new(at: Instant) -> Self {
         Self {
             sleep: sleep_until(at),
+            told: None,
         }
     }
 
@@ -286,16 +291,24 @@ impl Timer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         activity: &Activity,
-        limits: Limits,
+        limits: &Limits,
     ) -> Poll<Overdue> {
-        let mut sleep = self.project().sleep;
+        let this = self.project();
+        let (mut sleep, told) = (this.sleep, this.told);
         let due = activity.due(limits);
         if let Some((at, _)) = due
             && at < sleep.deadline()
         {
             sleep.as_mut().reset(at);
+        } else if !sleep.is_elapsed()
+            && told.as_ref().is_some_and(|told| told.will_wake(cx.waker()))
+        {
+            // Set as it was: to be asked again would change nothing.
+            return Poll::Pending;
         }
         while sleep.as_mut().poll(cx).is_ready() {
+            // Who was told has to say again that they wait.
+            *told = None;
             let now = Instant::now();
             match due {
                 Some((at, overdue)) if at <= now => {
@@ -307,6 +320,7 @@ impl Timer {
                 None => sleep.as_mut().reset(now + limits.idle),
             }
         }
+        *told = Some(cx.waker().clone());
         Poll::Pending
     }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,19 +152,20 @@ where
     type Future = Answer<S, B>;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer<S, B> {
+        let in_flight = self.activity.request_begins();
         let place = self.tunnels.place_for(&mut request);
         let state = if request.version() != Version::HTTP_2 {
-            State::waiting(Rc::clone(&self.service), request)
+            State::asked(&self.service, request)
         } else if request.headers().len() > self.max_headers {
             State::TooManyHeaders
         } else {
             crumbs::join(request.headers_mut());
             let service = self.service.borrow().clone();
-            State::waiting(Rc::new(RefCell::new(service)), request)
+            State::asked(&Rc::new(RefCell::new(service)), request)
         };
         Answer {
             state,
-            in_flight: Some(self.activity.request_begins()),
+            in_flight: Some(in_flight),
             leaving: self.leaving.clone(),
             place,
         }
@@ -194,10 +195,19 @@ pin_project! {
     }
 }
 
-impl<S, F> State<S, F> {
-    const fn waiting(service: Rc<RefCell<S>>, request: Request<Incoming>) -> Self {
+impl<S: Service<Request<Incoming>>> State<S, S::Future> {
+    /// Calls the service at once when it is ready, as ours is: a request that
+    /// waits is moved into the future and out of it again. What is said to nobody
+    /// here, that it is not, is asked for again where somebody can be woken.
+    fn asked(service: &Rc<RefCell<S>>, request: Request<Incoming>) -> Self {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut ready = service.borrow_mut();
+        if let Poll::Ready(Ok(())) = ready.poll_ready(cx) {
+            let future = ready.call(request);
+            return Self::Called { future };
+        }
         Self::Waiting {
-            service,
+            service: Rc::clone(service),
             request: Some(request),
         }
     }

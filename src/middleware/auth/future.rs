@@ -1,37 +1,40 @@
 //! The future of an authenticated request.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{ApiKeyAuthLayer, identify};
 use crate::directory::Entry;
-use crate::problem;
+use crate::middleware::refusing::Refusing;
+use crate::problem::{self, Answers, Around};
 use crate::refusal::Refusal;
 
 pin_project! {
     /// The response of the inner service, or the refusal.
-    pub struct ResponseFuture<S, B, R>
+    pub struct ResponseFuture<S, B, A = Around>
     where
         S: Service<Request<B>>,
     {
         #[pin]
-        state: State<S, S::Future, B, R>,
+        state: State<S, S::Future, B>,
+        answers: PhantomData<A>,
     }
 }
 
 pin_project! {
     #[project = Projected]
     #[project_replace = Replaced]
-    enum State<S, F, B, R> {
+    enum State<S, F, B> {
         Inner { #[pin] future: F },
-        Answer { response: Response<problem::Body<R>> },
+        Answer { answer: Answer },
         Lookup { lookup: Box<Lookup<S, B>> },
         Done,
     }
@@ -45,20 +48,42 @@ struct Lookup<S, B> {
     request: Request<B>,
 }
 
-impl<S, B, R> ResponseFuture<S, B, R>
+/// What is said in the place of the inner service.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) refusing: Refusing,
+    /// In seconds.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Answer {
+    fn response<R>(self) -> Response<problem::Body<R>> {
+        let mut response = self.refusing.response();
+        if let Some(seconds) = self.retry_after {
+            let seconds = HeaderValue::from(seconds);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+impl<S, B, A> ResponseFuture<S, B, A>
 where
     S: Service<Request<B>>,
 {
-    pub(super) const fn inner(future: S::Future) -> Self {
+    const fn of(state: State<S, S::Future, B>) -> Self {
         Self {
-            state: State::Inner { future },
+            state,
+            answers: PhantomData,
         }
     }
 
-    pub(super) const fn answer(response: Response<problem::Body<R>>) -> Self {
-        Self {
-            state: State::Answer { response },
-        }
+    pub(super) const fn inner(future: S::Future) -> Self {
+        Self::of(State::Inner { future })
+    }
+
+    pub(super) const fn answer(answer: Answer) -> Self {
+        Self::of(State::Answer { answer })
     }
 
     /// `ready` is the service that was polled ready.
@@ -68,22 +93,20 @@ where
         ready: S,
         request: Request<B>,
     ) -> Self {
-        Self {
-            state: State::Lookup {
-                lookup: Box::new(Lookup {
-                    fetch: Box::pin(fetch),
-                    rules,
-                    ready,
-                    request,
-                }),
-            },
-        }
+        Self::of(State::Lookup {
+            lookup: Box::new(Lookup {
+                fetch: Box::pin(fetch),
+                rules,
+                ready,
+                request,
+            }),
+        })
     }
 }
 
 impl<S, B> Lookup<S, B> {
     /// What is to be done, now that the store has told.
-    fn go_on<R>(self, found: Result<Arc<Entry>, Refusal>) -> State<S, S::Future, B, R>
+    fn go_on(self, found: Result<Arc<Entry>, Refusal>) -> State<S, S::Future, B>
     where
         S: Service<Request<B>>,
     {
@@ -100,27 +123,25 @@ impl<S, B> Lookup<S, B> {
                 State::Inner { future }
             }
             Err(refused) => {
-                let response = rules.answer(&request, refused);
-                State::Answer { response }
+                let answer = rules.answer(&mut request, refused);
+                State::Answer { answer }
             }
         }
     }
 }
 
-impl<S, B, R> Future for ResponseFuture<S, B, R>
+impl<S, B, A, R> Future for ResponseFuture<S, B, A>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    A: Answers<R>,
 {
-    type Output = Result<Response<problem::Body<R>>, S::Error>;
+    type Output = Result<Response<problem::Body<A::Inner>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
-                Projected::Inner { future } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(response.map(problem::Body::inner)));
-                }
+                Projected::Inner { future } => return A::poll(future, cx),
                 Projected::Lookup { lookup } => {
                     let found = ready!(lookup.fetch.as_mut().poll(cx));
                     if let Replaced::Lookup { lookup } = state.as_mut().project_replace(State::Done)
@@ -129,8 +150,8 @@ where
                     }
                 }
                 Projected::Answer { .. } => {
-                    if let Replaced::Answer { response } = state.project_replace(State::Done) {
-                        return Poll::Ready(Ok(response));
+                    if let Replaced::Answer { answer } = state.project_replace(State::Done) {
+                        return Poll::Ready(Ok(answer.response()));
                     }
                     return Poll::Pending;
                 }
@@ -141,7 +162,7 @@ where
     }
 }
 
-impl<S, B, R> fmt::Debug for ResponseFuture<S, B, R>
+impl<S, B, A> fmt::Debug for ResponseFuture<S, B, A>
 where
     S: Service<Request<B>>,
 {

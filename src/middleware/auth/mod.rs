@@ -24,29 +24,32 @@ pub use config::{Config, InvalidPlace, Place};
 pub use future::ResponseFuture;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Method, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::arrival;
+use super::refusing::Refusing;
 use super::streams::StreamsLayer;
 use crate::clock::{Clock, Timestamp};
 use crate::context::{Identity, Refused, RequestContext};
 use crate::directory::{Directory, Entry, Lookup};
 use crate::key::{ApiKey, Verdict, evaluate};
 use crate::permission::Required;
-use crate::problem;
+use crate::problem::{self, Answers, Around, Inside, Within};
 use crate::refusal::Refusal;
 use crate::route::Needed;
 use crate::token::{InvalidPrefix, KeyHash, Presented, TokenDigest, TokenFormat, TokenKeys};
 use brake::Brake;
 use find::find;
+use future::Answer;
 
 /// What authenticates: everything that the layers of one process share.
 struct Authority {
@@ -107,18 +110,34 @@ impl<S> Layer<S> for ApiKeyAuthLayer {
     type Service = ApiKeyAuth<S>;
 
     fn layer(&self, inner: S) -> ApiKeyAuth<S> {
-        ApiKeyAuth {
-            inner,
-            rules: self.clone(),
-        }
+        ApiKeyAuth::new(inner, self)
+    }
+}
+
+impl<S> Layer<S> for Within<ApiKeyAuthLayer> {
+    type Service = ApiKeyAuth<S, Inside>;
+
+    fn layer(&self, inner: S) -> ApiKeyAuth<S, Inside> {
+        ApiKeyAuth::new(inner, &self.0)
     }
 }
 
 /// What [`ApiKeyAuthLayer`] makes of a service.
 #[derive(Clone, Debug)]
-pub struct ApiKeyAuth<S> {
+pub struct ApiKeyAuth<S, A = Around> {
     inner: S,
     rules: ApiKeyAuthLayer,
+    answers: PhantomData<A>,
+}
+
+impl<S, A> ApiKeyAuth<S, A> {
+    fn new(inner: S, rules: &ApiKeyAuthLayer) -> Self {
+        Self {
+            inner,
+            rules: rules.clone(),
+            answers: PhantomData,
+        }
+    }
 }
 
 /// What is to be done with a request.
@@ -280,17 +299,18 @@ fn identify<B>(request: &mut Request<B>, identity: Identity) {
 }
 
 impl ApiKeyAuthLayer {
-    fn answer<B, R>(&self, request: &Request<B>, refused: Refused) -> Response<problem::Body<R>> {
+    fn answer<B>(&self, request: &mut Request<B>, refused: Refused) -> Answer {
         let context = request.extensions().get::<RequestContext>();
-        let request_id = context.map(|context| &context.request_id);
-        let Some(wait) = context.and_then(|context| self.braked(refused.refusal, context)) else {
-            return refused.into_response(request_id);
+        let wait = context.and_then(|context| self.braked(refused.refusal, context));
+        let Refused { refusal, identity } = match wait {
+            None => refused,
+            // Nor does this tell whether there is such a key.
+            Some(_) => nobody(Refusal::TooManyFailures),
         };
-        // Nor does this tell whether there is such a key.
-        let mut response = nobody(Refusal::TooManyFailures).into_response(request_id);
-        let seconds = HeaderValue::from(wait.as_secs().saturating_add(1));
-        response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        response
+        Answer {
+            refusing: Refusing::of(request, refusal, identity),
+            retry_after: wait.map(|wait| wait.as_secs().saturating_add(1)),
+        }
     }
 
     /// How long to wait, when the token is no good and too many from there were not.
@@ -301,13 +321,14 @@ impl ApiKeyAuthLayer {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for ApiKeyAuth<S>
+impl<S, A, B, R> Service<Request<B>> for ApiKeyAuth<S, A>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
+    A: Answers<R>,
 {
-    type Response = Response<problem::Body<R>>;
+    type Response = Response<problem::Body<A::Inner>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, B, R>;
+    type Future = ResponseFuture<S, B, A>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -319,7 +340,9 @@ where
                 identify(&mut request, identity);
                 ResponseFuture::inner(self.inner.call(request))
             }
-            Check::Refuse(refused) => ResponseFuture::answer(self.rules.answer(&request, refused)),
+            Check::Refuse(refused) => {
+                ResponseFuture::answer(self.rules.answer(&mut request, refused))
+            }
             Check::Lookup(hash, digest) => {
                 // The service that was polled ready goes; its clone was not.
                 let clone = self.inner.clone();

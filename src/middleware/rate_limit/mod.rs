@@ -5,18 +5,20 @@ mod refusals;
 
 pub use refusals::{RateLimitRefusals, RateLimitRefusalsLayer, RefusalsFuture};
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::context::{Identity, Refused, RequestContext};
+use super::refusing::Refusing;
+use crate::context::{Identity, RequestContext};
 use crate::limiter::{Limiter, Outcome, Standing};
-use crate::problem;
+use crate::problem::{self, Answers, Around, Inside, Within};
 use crate::refusal::Refusal;
 
 /// Counts each request of an identified key against its limit, and answers it
@@ -37,21 +39,35 @@ impl<S> Layer<S> for RateLimitLayer {
     type Service = RateLimit<S>;
 
     fn layer(&self, inner: S) -> RateLimit<S> {
-        RateLimit {
-            inner,
-            limiter: Arc::clone(&self.limiter),
-        }
+        RateLimit::new(inner, &self.limiter)
+    }
+}
+
+impl<S> Layer<S> for Within<RateLimitLayer> {
+    type Service = RateLimit<S, Inside>;
+
+    fn layer(&self, inner: S) -> RateLimit<S, Inside> {
+        RateLimit::new(inner, &self.0.limiter)
     }
 }
 
 /// What [`RateLimitLayer`] makes of a service.
 #[derive(Clone, Debug)]
-pub struct RateLimit<S> {
+pub struct RateLimit<S, A = Around> {
     inner: S,
     limiter: Arc<Limiter>,
+    answers: PhantomData<A>,
 }
 
-impl<S> RateLimit<S> {
+impl<S, A> RateLimit<S, A> {
+    fn new(inner: S, limiter: &Arc<Limiter>) -> Self {
+        Self {
+            inner,
+            limiter: Arc::clone(limiter),
+            answers: PhantomData,
+        }
+    }
+
     /// `None` for a request by nobody in particular.
     fn check<B>(&self, request: &Request<B>) -> Option<Outcome> {
         let context = request.extensions().get::<RequestContext>()?;
@@ -61,41 +77,41 @@ impl<S> RateLimit<S> {
     }
 }
 
-impl<S, B, R> Service<Request<B>> for RateLimit<S>
+impl<S, A, B, R> Service<Request<B>> for RateLimit<S, A>
 where
     S: Service<Request<B>, Response = Response<R>>,
+    A: Answers<R>,
 {
-    type Response = Response<problem::Body<R>>;
+    type Response = Response<problem::Body<A::Inner>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, R>;
+    type Future = ResponseFuture<S::Future, A>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let standing = match self.check(&request) {
             None => None,
             Some(Outcome::Admitted(standing)) => Some(standing),
             Some(Outcome::Limited(standing)) => {
-                let response = Some(refuse(&request, &standing));
-                return ResponseFuture::Refused { response };
+                let refusing = Some(refuse(&mut request));
+                return ResponseFuture::of(State::Refused { refusing, standing });
             }
         };
-        ResponseFuture::Inner {
-            future: self.inner.call(request),
-            standing,
-        }
+        let future = self.inner.call(request);
+        ResponseFuture::of(State::Inner { future, standing })
     }
 }
 
-fn refuse<B, R>(request: &Request<B>, standing: &Standing) -> Response<problem::Body<R>> {
+fn refuse<B>(request: &mut Request<B>) -> Refusing {
     let context = request.extensions().get::<RequestContext>();
-    let refused = Refused {
-        refusal: Refusal::RateLimited,
-        identity: context.map_or(Identity::ANONYMOUS, |context| context.identity.clone()),
-    };
-    let mut response = refused.into_response(context.map(|context| &context.request_id));
+    let identity = context.map_or(Identity::ANONYMOUS, |context| context.identity.clone());
+    Refusing::of(request, Refusal::RateLimited, identity)
+}
+
+fn refused<R>(refusing: Refusing, standing: &Standing) -> Response<problem::Body<R>> {
+    let mut response = refusing.response();
     let retry_after = HeaderValue::from(standing.reset.max(1));
     response
         .headers_mut()
@@ -107,33 +123,65 @@ fn refuse<B, R>(request: &Request<B>, standing: &Standing) -> Response<problem::
 pin_project! {
     /// The response of the inner service with the key's standing, or the refusal.
     #[derive(Debug)]
-    #[project = Projected]
-    pub enum ResponseFuture<F, R> {
-        Inner { #[pin] future: F, standing: Option<Standing> },
-        Refused { response: Option<Response<problem::Body<R>>> },
+    pub struct ResponseFuture<F, A = Around> {
+        #[pin]
+        state: State<F>,
+        answers: PhantomData<A>,
     }
 }
 
-impl<F, R, E> Future for ResponseFuture<F, R>
+pin_project! {
+    #[derive(Debug)]
+    #[project = Projected]
+    enum State<F> {
+        Inner { #[pin] future: F, standing: Option<Standing> },
+        Refused { refusing: Option<Refusing>, standing: Standing },
+    }
+}
+
+impl<F, A> ResponseFuture<F, A> {
+    const fn of(state: State<F>) -> Self {
+        Self {
+            state,
+            answers: PhantomData,
+        }
+    }
+}
+
+impl<F, A, R, E> Future for ResponseFuture<F, A>
 where
     F: Future<Output = Result<Response<R>, E>>,
+    A: Answers<R>,
 {
-    type Output = Result<Response<problem::Body<R>>, E>;
+    type Output = Result<Response<problem::Body<A::Inner>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
+        match self.project().state.project() {
             Projected::Inner { future, standing } => {
-                let mut response = ready!(future.poll(cx))?;
-                if let Some(standing) = standing {
-                    fields::append(response.headers_mut(), standing);
-                }
-                Poll::Ready(Ok(response.map(problem::Body::inner)))
+                poll_inner::<F, A, R, E>(future, cx, standing.as_ref())
             }
-            Projected::Refused { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+            Projected::Refused { refusing, standing } => match refusing.take() {
+                Some(refusing) => Poll::Ready(Ok(refused(refusing, standing))),
                 // As any future that has given its output.
                 None => Poll::Pending,
             },
         }
     }
+}
+
+/// Marks the response where it is: it is not moved for it.
+fn poll_inner<F, A, R, E>(
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+    standing: Option<&Standing>,
+) -> Poll<Result<Response<problem::Body<A::Inner>>, E>>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    A: Answers<R>,
+{
+    let mut polled = A::poll(future, cx);
+    if let (Poll::Ready(Ok(response)), Some(standing)) = (&mut polled, standing) {
+        fields::append(response.headers_mut(), standing);
+    }
+    polled
 }

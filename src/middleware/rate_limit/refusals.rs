@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use pin_project_lite::pin_project;
@@ -52,7 +52,8 @@ impl<S> Layer<S> for RateLimitRefusalsLayer {
     fn layer(&self, inner: S) -> RateLimitRefusals<S> {
         RateLimitRefusals {
             inner,
-            rules: self.clone(),
+            // One for each stack, so that threads do not share its count.
+            rules: Arc::new(self.clone()),
         }
     }
 }
@@ -61,7 +62,7 @@ impl<S> Layer<S> for RateLimitRefusalsLayer {
 #[derive(Clone, Debug)]
 pub struct RateLimitRefusals<S> {
     inner: S,
-    rules: RateLimitRefusalsLayer,
+    rules: Arc<RateLimitRefusalsLayer>,
 }
 
 impl<S, Q, R> Service<Q> for RateLimitRefusals<S>
@@ -79,7 +80,7 @@ where
     fn call(&mut self, request: Q) -> Self::Future {
         RefusalsFuture {
             future: self.inner.call(request),
-            rules: self.rules.clone(),
+            rules: Arc::clone(&self.rules),
         }
     }
 }
@@ -90,7 +91,7 @@ pin_project! {
     pub struct RefusalsFuture<F> {
         #[pin]
         future: F,
-        rules: RateLimitRefusalsLayer,
+        rules: Arc<RateLimitRefusalsLayer>,
     }
 }
 
@@ -102,8 +103,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let mut response = ready!(this.future.poll(cx))?;
-        this.rules.tell(&mut response);
-        Poll::Ready(Ok(response))
+        // Told where it is: the response is not moved for it.
+        let mut polled = this.future.poll(cx);
+        if let Poll::Ready(Ok(response)) = &mut polled {
+            this.rules.tell(response);
+        }
+        polled
     }
 }

@@ -25,7 +25,8 @@ use tower_service::Service;
 use crate::clock::Clock;
 #[cfg(feature = "edge")]
 use crate::context::tunnel::Tunnel;
-use crate::context::{Refused, RequestContext, Severed, UpstreamFailure};
+use crate::context::{Identity, Refused, RequestContext, Severed, UpstreamFailure};
+use crate::middleware::refusing::Refusing;
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::usage::event::Ended;
@@ -67,8 +68,8 @@ pub struct Usage<S, R> {
 }
 
 impl<S, R: Recorder> Usage<S, R> {
-    /// `None` for a request by nobody in particular.
-    fn admit<B>(&self, request: &Request<B>) -> Result<Option<Open<R::Reservation>>, Box<Refused>> {
+    /// `None` for a request by nobody in particular; whose it is when there is no room.
+    fn admit<B>(&self, request: &Request<B>) -> Result<Option<Open<R::Reservation>>, Identity> {
         let context = request.extensions().get::<RequestContext>();
         let Some((context, key)) =
             context.and_then(|context| Some((context, context.identity.key()?)))
@@ -88,10 +89,7 @@ impl<S, R: Recorder> Usage<S, R> {
                 self.clock.clone(),
                 context.received.tick,
             ))),
-            Err(_) => Err(Box::new(Refused {
-                refusal: Refusal::JournalFull,
-                identity: context.identity.clone(),
-            })),
+            Err(_) => Err(context.identity.clone()),
         }
     }
 }
@@ -105,20 +103,19 @@ where
 {
     type Response = Response<problem::Body<ResponseBody<T, R::Reservation>>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, T, R::Reservation>;
+    type Future = ResponseFuture<S::Future, R::Reservation>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut open = match self.admit(&request) {
             Ok(open) => open,
-            Err(refused) => {
-                let context = request.extensions().get::<RequestContext>();
-                let request_id = context.map(|context| &context.request_id);
-                let response = Some(refused.into_response(request_id));
-                return ResponseFuture::Refused { response };
+            Err(identity) => {
+                let refused = Refusing::of(&mut request, Refusal::JournalFull, identity);
+                let refusing = Some(refused);
+                return ResponseFuture::of(State::Refused { refusing });
             }
         };
         let asks_for_a_head = *request.method() == Method::HEAD;
@@ -127,18 +124,28 @@ where
         if let Some(open) = &mut open {
             open.forward(request.body().counter());
         }
-        ResponseFuture::Inner {
+        ResponseFuture::of(State::Inner {
             future: self.inner.call(request),
             open,
             asks_for_a_head,
-        }
+        })
     }
 }
 
 pin_project! {
     /// The response of the inner service, or the refusal.
+    pub struct ResponseFuture<F, V>
+    where
+        V: Reservation,
+    {
+        #[pin]
+        state: State<F, V>,
+    }
+}
+
+pin_project! {
     #[project = Projected]
-    pub enum ResponseFuture<F, T, V>
+    enum State<F, V>
     where
         V: Reservation,
     {
@@ -149,12 +156,18 @@ pin_project! {
             asks_for_a_head: bool,
         },
         Refused {
-            response: Option<Response<problem::Body<ResponseBody<T, V>>>>,
+            refusing: Option<Refusing>,
         },
     }
 }
 
-impl<F, T, V, E> Future for ResponseFuture<F, T, V>
+impl<F, V: Reservation> ResponseFuture<F, V> {
+    const fn of(state: State<F, V>) -> Self {
+        Self { state }
+    }
+}
+
+impl<F, T, V, E> Future for ResponseFuture<F, V>
 where
     F: Future<Output = Result<Response<T>, E>>,
     T: Body,
@@ -163,15 +176,18 @@ where
     type Output = Result<Response<problem::Body<ResponseBody<T, V>>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
+        match self.project().state.project() {
             Projected::Inner {
                 future,
                 open,
                 asks_for_a_head,
             } => match ready!(future.poll(cx)) {
-                Ok(response) => {
-                    let response = follow(response, open.take(), *asks_for_a_head);
-                    Poll::Ready(Ok(response.map(problem::Body::inner)))
+                Ok(mut response) => {
+                    if let Some(open) = open {
+                        follow(&mut response, open, *asks_for_a_head);
+                    }
+                    let watched = |body| problem::Body::inner(ResponseBody::new(body, open.take()));
+                    Poll::Ready(Ok(response.map(watched)))
                 }
                 Err(error) => {
                     if let Some(mut open) = open.take() {
@@ -180,8 +196,8 @@ where
                     Poll::Ready(Err(error))
                 }
             },
-            Projected::Refused { response } => match response.take() {
-                Some(response) => Poll::Ready(Ok(response)),
+            Projected::Refused { refusing } => match refusing.take() {
+                Some(refusing) => Poll::Ready(Ok(refusing.response())),
                 // As any future that has given its output.
                 None => Poll::Pending,
             },
@@ -189,31 +205,28 @@ where
     }
 }
 
-/// The response, whose body ends what is open.
+/// Tells what is `open` what the head of the response says.
 fn follow<T: Body, V: Reservation>(
-    mut response: Response<T>,
-    mut open: Option<Open<V>>,
+    response: &mut Response<T>,
+    open: &mut Open<V>,
     asks_for_a_head: bool,
-) -> Response<ResponseBody<T, V>> {
-    if let Some(open) = &mut open {
-        open.answered(response.status());
-        #[cfg(feature = "edge")]
-        if let Some(tunnel) = tunnel_of(&response) {
-            open.counts_in(tunnel.sent());
-        }
-        if response.extensions().get::<Refused>().is_some() {
-            response.extensions_mut().insert(Recorded);
-        }
-        let failure = response.extensions().get::<UpstreamFailure>();
-        if let Some(failure) = failure {
-            open.end(ended_by(*failure));
-        } else if response.extensions().get::<Severed>().is_some() {
-            open.end(Ended::Revoked);
-        } else if asks_for_a_head || has_no_body(&response) {
-            open.end(Ended::Complete);
-        }
+) {
+    open.answered(response.status());
+    #[cfg(feature = "edge")]
+    if let Some(tunnel) = tunnel_of(response) {
+        open.counts_in(tunnel.sent());
     }
-    response.map(|body| ResponseBody::new(body, open))
+    if response.extensions().get::<Refused>().is_some() {
+        response.extensions_mut().insert(Recorded);
+    }
+    let failure = response.extensions().get::<UpstreamFailure>();
+    if let Some(failure) = failure {
+        open.end(ended_by(*failure));
+    } else if response.extensions().get::<Severed>().is_some() {
+        open.end(Ended::Revoked);
+    } else if asks_for_a_head || has_no_body(response) {
+        open.end(Ended::Complete);
+    }
 }
 
 /// Through which the client speaks from here on.
@@ -241,7 +254,7 @@ const fn ended_by(failure: UpstreamFailure) -> Ended {
 #[derive(Clone, Copy, Debug)]
 struct Recorded;
 
-impl<F, T, V: Reservation> std::fmt::Debug for ResponseFuture<F, T, V> {
+impl<F, V: Reservation> std::fmt::Debug for ResponseFuture<F, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

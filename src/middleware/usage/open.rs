@@ -13,7 +13,7 @@ use crate::usage::recorder::{Completion, Reservation};
 
 /// What is known so far of a request whose record is reserved. Dropped before
 /// its end, it was the client that left.
-pub struct Open<V: Reservation> {
+pub(super) struct Open<V: Reservation> {
     reservation: Option<V>,
     clock: Clock,
     received: Tick,
@@ -41,7 +41,7 @@ impl<V: Reservation> Open<V> {
 
     /// The request goes on now; its body is counted in `bytes`.
     pub(super) fn forward(&mut self, bytes: Option<&Arc<AtomicU64>>) {
-        self.forwarded = self.clock.tick();
+        self.forwarded = self.clock.last_tick();
         self.request_bytes = bytes.cloned();
     }
 
@@ -54,7 +54,7 @@ impl<V: Reservation> Open<V> {
     /// The head of the response came.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
-        self.upstream = self.clock.tick().since(self.forwarded);
+        self.upstream = self.clock.last_tick().since(self.forwarded);
     }
 
     /// Completes the record, once.
@@ -68,7 +68,7 @@ impl<V: Reservation> Open<V> {
             ended,
             request_bytes: request_bytes.map_or(0, |bytes| bytes.load(Ordering::Relaxed)),
             response_bytes: self.response_bytes,
-            duration_us: micros(self.clock.tick().since(self.received)),
+            duration_us: micros(self.clock.last_tick().since(self.received)),
             upstream_us: micros(self.upstream),
         });
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -46,7 +46,8 @@ impl<S, R: Clone, C: Clone> Layer<S> for RefusalUsageLayer<R, C> {
     fn layer(&self, inner: S) -> RefusalUsage<S, R, C> {
         RefusalUsage {
             inner,
-            records: self.clone(),
+            // One for each stack, so that threads do not share its count.
+            records: Arc::new(self.clone()),
         }
     }
 }
@@ -55,7 +56,7 @@ impl<S, R: Clone, C: Clone> Layer<S> for RefusalUsageLayer<R, C> {
 #[derive(Clone, Debug)]
 pub struct RefusalUsage<S, R, C> {
     inner: S,
-    records: RefusalUsageLayer<R, C>,
+    records: Arc<RefusalUsageLayer<R, C>>,
 }
 
 /// What of a request is needed, should it be refused.
@@ -133,7 +134,7 @@ where
         RefusalUsageFuture {
             asked: Asked::of(&request),
             future: self.inner.call(request),
-            records: self.records.clone(),
+            records: Arc::clone(&self.records),
         }
     }
 }
@@ -145,7 +146,7 @@ pin_project! {
         #[pin]
         future: F,
         asked: Option<Asked>,
-        records: RefusalUsageLayer<R, C>,
+        records: Arc<RefusalUsageLayer<R, C>>,
     }
 }
 
@@ -160,10 +161,11 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
-        if let Some(asked) = this.asked {
-            this.records.record(asked, &response);
+        // Only looked at: the response is not moved for it.
+        let polled = this.future.poll(cx);
+        if let (Poll::Ready(Ok(response)), Some(asked)) = (&polled, this.asked) {
+            this.records.record(asked, response);
         }
-        Poll::Ready(Ok(response))
+        polled
     }
 }
