@@ -27,7 +27,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cypheron_edge::context::RequestId;
 use cypheron_edge::directory::Lookup;
-use cypheron_edge::key::{ApiKey, evaluate};
+use cypheron_edge::key::{KnownKey, evaluate};
 use cypheron_edge::middleware::{RefusalUsageLayer, UsageLayer};
 use cypheron_edge::permission::Required;
 use cypheron_edge::problem::Within;
@@ -187,7 +187,7 @@ fn of_keys(edge: &Edge, tokens: &[String]) {
         let lookup = edge.directory.lookup(black_box(&hashes[round]), at);
         assert!(matches!(lookup, Lookup::Hit(_)));
     });
-    let key: ApiKey = support::key(hashes[0]);
+    let key = KnownKey::from(support::key(hashes[0]));
     let required: Required = "orders:read".parse().unwrap();
     step("policy judged", |_| {
         black_box(evaluate(black_box(&key), Some(&required), None, at.wall));

@@ -1,7 +1,7 @@
 //! What a key in use costs: the memory that is held for each of a million, and
 //! a request among so many beside one among a thousand.
 //!
-//! `cargo bench --bench million [KEYS]...`
+//! `cargo bench --profile quick --bench million [KEYS]...`
 
 #![expect(
     clippy::unwrap_used,
@@ -41,6 +41,10 @@ use http_body_util::Full;
 use support::{mint, token_keys};
 use tokio::runtime::Builder;
 use tower::{Layer, Service, service_fn};
+
+/// The binary's: memory is told as the edge would hold it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const REQUESTS: u64 = 1_000_000;
 /// As long as an envelope of the default suite is.

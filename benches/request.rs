@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use criterion::{Criterion, criterion_group, criterion_main};
 use cypheron_edge::clock::Timestamp;
 use cypheron_edge::context::RequestId;
-use cypheron_edge::key::evaluate;
+use cypheron_edge::key::{KnownKey, evaluate};
 use cypheron_edge::permission::Required;
 use cypheron_edge::route::{Host, RouteConfig, RouteTable, path};
 use cypheron_edge::token::KeyHash;
@@ -83,15 +83,17 @@ fn names(criterion: &mut Criterion) {
 
 fn policy(criterion: &mut Criterion) {
     let key = support::key(KeyHash::from_bytes([7; 32]));
+    let known = KnownKey::from(key.clone());
     let required: Required = "orders:read".parse().unwrap();
     let client = IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3));
     criterion.bench_function("policy judged", |bencher| {
-        bencher.iter(|| evaluate(black_box(&key), Some(&required), Some(client), NOW));
+        bencher.iter(|| evaluate(black_box(&known), Some(&required), Some(client), NOW));
     });
     let mut bound = key;
     bound.allowed_ips = ["192.0.2.0/24", "2001:db8::/32", "10.0.0.0/8"]
         .map(|network| network.parse().unwrap())
         .into();
+    let bound = KnownKey::from(bound);
     criterion.bench_function("policy judged, of three networks", |bencher| {
         bencher.iter(|| evaluate(black_box(&bound), Some(&required), Some(client), NOW));
     });

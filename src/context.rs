@@ -12,7 +12,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::clock::{Now, Timestamp};
 use crate::directory::Entry;
-use crate::key::ApiKey;
+use crate::key::KnownKey;
 use crate::problem;
 use crate::refusal::Refusal;
 use crate::route::Route;
@@ -137,7 +137,7 @@ impl Identity {
         Self(Some(entry))
     }
 
-    pub fn key(&self) -> Option<&ApiKey> {
+    pub fn key(&self) -> Option<&KnownKey> {
         self.0.as_deref().map(|entry| &entry.key)
     }
 

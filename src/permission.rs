@@ -4,6 +4,10 @@
 //! pattern instead: `orders:*` grants everything that begins with `orders:`,
 //! and `*` grants everything. A route requires one exact permission.
 
+mod shared;
+
+pub use shared::Permissions;
+
 use std::fmt;
 use std::str::FromStr;
 

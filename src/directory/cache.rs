@@ -3,13 +3,14 @@
 //! A reader takes no lock. Writers of one hash take turns, so that a fill and a
 //! revocation cannot pass each other between looking and writing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use foldhash::fast::FixedState;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::Entry;
+use super::place::{Hashed, Place};
 use super::watch::Watched;
 use crate::clock::Tick;
 use crate::refusal::Refusal;
@@ -32,8 +33,10 @@ pub(super) struct Absent {
 }
 
 pub(super) struct Cache {
-    known: Moka<KeyHash, Arc<Entry>, FixedState>,
-    absent: Moka<KeyHash, Absent, FixedState>,
+    known: Moka<Place, Arc<Entry>, Hashed>,
+    absent: Moka<KeyHash, Absent, Hashed>,
+    /// Counts what is no longer current, so that threads let go of it.
+    gone: Arc<AtomicU64>,
     turns: [Mutex<()>; TURNS],
     /// Who is told of what is written here.
     pub(super) watched: Watched,
@@ -48,26 +51,39 @@ pub(super) struct Turn<'a> {
 
 impl Cache {
     pub(super) fn new(max_keys: u64, max_absent: u64) -> Self {
+        let gone = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&gone);
         // Least recently used, so that what was just read is not turned away.
         let known = Moka::builder()
             .max_capacity(max_keys)
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(|_, entry: Arc<Entry>, _| entry.detach())
-            .build_with_hasher(FixedState::default());
+            .eviction_listener(move |_, entry: Arc<Entry>, _| {
+                entry.detach();
+                counted.fetch_add(1, Ordering::Relaxed);
+            })
+            .build_with_hasher(Hashed);
         let absent = Moka::builder()
             .max_capacity(max_absent)
             .eviction_policy(EvictionPolicy::lru())
-            .build_with_hasher(FixedState::default());
+            .build_with_hasher(Hashed);
         Self {
             known,
             absent,
+            gone,
             turns: std::array::from_fn(|_| Mutex::new(())),
             watched: Watched::default(),
         }
     }
 
     pub(super) fn known(&self, hash: &KeyHash) -> Option<Arc<Entry>> {
-        self.known.get(hash)
+        self.known
+            .get(&Place::of(hash))
+            .filter(|entry| entry.key.key_hash == *hash)
+    }
+
+    /// How many entries were evicted or replaced so far.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone.load(Ordering::Relaxed)
     }
 
     /// Forged tokens come here in floods, each with another hash: moka, which
@@ -131,7 +147,7 @@ impl Turn<'_> {
     /// current after this returned.
     pub(super) fn put(&self, entry: Arc<Entry>) {
         self.detach();
-        self.cache.known.insert(self.hash, entry);
+        self.cache.known.insert(Place::of(&self.hash), entry);
         self.cache.absent.invalidate(&self.hash);
         self.cache.watched.tell(&self.hash);
     }
@@ -139,7 +155,7 @@ impl Turn<'_> {
     pub(super) fn put_absent(&self, absent: Absent) {
         self.cache.absent.insert(self.hash, absent);
         self.detach();
-        self.cache.known.invalidate(&self.hash);
+        self.cache.known.invalidate(&Place::of(&self.hash));
         self.cache.watched.tell(&self.hash);
     }
 

@@ -7,7 +7,6 @@ use tokio::sync::Notify;
 
 use super::cache::Absent;
 use super::{Directory, Entry, Reload};
-use crate::key::ApiKey;
 use crate::refusal::Refusal;
 use crate::repository::{ApiKeyReader, Change};
 use crate::token::KeyHash;
@@ -73,11 +72,7 @@ impl Directory {
         let read_at = self.0.clock.tick();
         // A known key's refusals go on to be recorded as its own.
         if let Some(known) = turn.known() {
-            let key = ApiKey {
-                is_active: false,
-                revision,
-                ..known.key.clone()
-            };
+            let key = known.key.revoked(revision);
             turn.put(Arc::new(Entry::new(key, known.digest.clone(), read_at)));
         } else {
             turn.put_absent(Absent {

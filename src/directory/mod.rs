@@ -24,6 +24,7 @@ mod flights;
 mod follow;
 mod generation;
 mod opener;
+mod place;
 mod warm_up;
 mod watch;
 
@@ -45,7 +46,7 @@ use crate::token::KeyHash;
 use cache::Cache;
 use feed::Feed;
 use fetch::Metrics;
-use first_level::Owner;
+use first_level::FirstLevel;
 use flights::Flights;
 use generation::Looks;
 use warm_up::Progress;
@@ -67,7 +68,7 @@ pub struct Directory(Arc<Shared>);
 
 struct Shared {
     config: Config,
-    owner: Owner,
+    first_level: FirstLevel,
     clock: Clock,
     background: Handle,
     store: Guarded,
@@ -91,7 +92,7 @@ impl Directory {
         background: Handle,
     ) -> Self {
         Self(Arc::new(Shared {
-            owner: Owner::new(),
+            first_level: FirstLevel::new(config.max_keys),
             cache: Cache::new(config.max_keys, config.max_absent),
             feed: Feed::new(&config),
             flights: Flights::new(config.max_waiting, config.max_waiting_per_address),
@@ -125,11 +126,12 @@ impl Directory {
     /// What is known of `hash`. Never waits; an ageing record is read again in
     /// the background.
     pub fn lookup(&self, hash: &KeyHash, now: Now) -> Lookup {
-        if let Some(entry) = first_level::get(self.0.owner, hash, now.tick) {
+        if let Some(entry) = self.0.first_level.get(hash, now.tick) {
             return self.judge(entry, now);
         }
         if let Some(entry) = self.0.cache.known(hash) {
-            first_level::put(self.0.owner, &entry, now.tick);
+            let gone = self.0.cache.gone();
+            self.0.first_level.put(&entry, now.tick, gone);
             return self.judge(entry, now);
         }
         match self.0.cache.absent(hash) {

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use super::{Directory, Entry, Lookup};
 use crate::clock::{Now, Timestamp};
-use crate::key::{ApiKey, Verdict};
+use crate::key::{KnownKey, Verdict};
 use crate::refusal::Refusal;
 use crate::token::KeyHash;
 
@@ -117,7 +117,7 @@ impl Directory {
         judge: J,
     ) -> impl Future<Output = Refusal> + Send + use<J>
     where
-        J: Fn(&ApiKey, Timestamp) -> Verdict + Send + 'static,
+        J: Fn(&KnownKey, Timestamp) -> Verdict + Send + 'static,
     {
         let watch = Watch::of(self.clone(), entry.key.key_hash);
         async move { watch.lost(entry, judge).await }
@@ -127,7 +127,7 @@ impl Directory {
     fn rest(&self, entry: &Entry, now: Now) -> Duration {
         let at_most = self.0.config.ttl;
         let fresh = self.fresh_for(entry, now.tick).max(PAUSE);
-        let expires = entry.key.expires_at.map_or(at_most, |at| {
+        let expires = entry.key.expires_at().map_or(at_most, |at| {
             let micros = at.as_micros().saturating_sub(now.wall.as_micros());
             Duration::from_micros(u64::try_from(micros).unwrap_or(0))
         });
@@ -141,7 +141,7 @@ impl Directory {
 impl Watch {
     async fn lost<J>(self, mut entry: Arc<Entry>, judge: J) -> Refusal
     where
-        J: Fn(&ApiKey, Timestamp) -> Verdict + Send,
+        J: Fn(&KnownKey, Timestamp) -> Verdict + Send,
     {
         loop {
             let mut told = pin!(self.told.notified());

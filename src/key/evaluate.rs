@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::ApiKey;
+use super::KnownKey;
 use crate::clock::Timestamp;
 use crate::permission::Required;
 use crate::refusal::Refusal;
@@ -21,7 +21,7 @@ pub enum Verdict {
 /// `address` is the client address; a key bound to addresses is refused when
 /// it is not known.
 pub fn evaluate(
-    key: &ApiKey,
+    key: &KnownKey,
     required: Option<&Required>,
     address: Option<IpAddr>,
     now: Timestamp,
@@ -29,7 +29,7 @@ pub fn evaluate(
     if !key.is_active {
         return Verdict::Refuse(Refusal::KeyInactive);
     }
-    if key.expires_at.is_some_and(|expires_at| expires_at <= now) {
+    if key.has_expired(now) {
         return Verdict::Refuse(Refusal::KeyExpired);
     }
     if !address_allowed(key, address) {
@@ -41,19 +41,18 @@ pub fn evaluate(
     Verdict::Admit
 }
 
-fn address_allowed(key: &ApiKey, address: Option<IpAddr>) -> bool {
-    if key.allowed_ips.is_empty() {
+fn address_allowed(key: &KnownKey, address: Option<IpAddr>) -> bool {
+    let networks = key.allowed_ips();
+    if networks.is_empty() {
         return true;
     }
     let Some(address) = address.map(|address| address.to_canonical()) else {
         return false;
     };
-    key.allowed_ips
-        .iter()
-        .any(|network| network.contains(&address))
+    networks.iter().any(|network| network.contains(&address))
 }
 
-fn permission_held(key: &ApiKey, required: Option<&Required>) -> bool {
+fn permission_held(key: &KnownKey, required: Option<&Required>) -> bool {
     required.is_none_or(|required| {
         key.permissions
             .iter()
@@ -68,6 +67,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::key::ApiKey;
     use crate::token::KeyHash;
 
     const NOW: Timestamp = Timestamp::from_micros(1_000_000);
@@ -137,7 +137,7 @@ mod tests {
             let required = required.map(|text| text.parse().unwrap());
             let address = address.map(|text| text.parse().unwrap());
             let expected = refusal.map_or(Verdict::Admit, Verdict::Refuse);
-            let verdict = evaluate(&key, required.as_ref(), address, NOW);
+            let verdict = evaluate(&key.into(), required.as_ref(), address, NOW);
             assert_eq!(verdict, expected, "{what}");
         }
     }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use super::KeyName;
 use crate::clock::Timestamp;
 use crate::permission::Permission;
 use crate::token::KeyHash;
@@ -33,46 +33,6 @@ pub struct ApiKey {
     pub last_used: Option<Timestamp>,
     /// Bookkeeping, from the usage ledger; not sealed.
     pub usage_count: u64,
-}
-
-/// A key's name: 1 to 128 characters, none of them control characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyName(Box<str>);
-
-/// The text cannot be a key's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key's name has 1 to 128 characters, none of them control characters")]
-pub struct InvalidName;
-
-impl KeyName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for KeyName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let length = text.chars().count();
-        if (1..=128).contains(&length) && !text.chars().any(char::is_control) {
-            Ok(Self(text.into()))
-        } else {
-            Err(InvalidName)
-        }
-    }
-}
-
-impl fmt::Display for KeyName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl serde::Serialize for KeyName {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
 }
 
 /// Where a deployment keeps its records; sealed into each of them, so that a

@@ -12,8 +12,9 @@ use super::quota::Arrival;
 use crate::clock::Tick;
 use crate::telemetry::metric;
 
-/// With a few thousand keys each, sweeping one takes some ten microseconds.
-const SHARDS: usize = 256;
+/// With a few thousand keys each, sweeping one takes some ten microseconds. Not
+/// a power of two, lest a million keys fill tables that are just to half.
+const SHARDS: usize = 320;
 /// Below this many keys one shard is quick to sweep.
 const ONE_SHARD: usize = 4096;
 /// Keys without a bucket of their own share these.
@@ -27,7 +28,7 @@ const SHARED: usize = 32;
 /// without a burst: it starts with one request and never gets more than its rate.
 pub(super) struct Buckets {
     shards: Box<[Mutex<Shard>]>,
-    /// For each shard. Keys do not fall evenly, hence a sixteenth more than its
+    /// For each shard. Keys do not fall evenly, hence an eighth more than its
     /// share when there are several.
     capacity: usize,
     crowded: Counter,
@@ -45,7 +46,7 @@ impl Buckets {
         let (shards, capacity) = if max_keys <= ONE_SHARD {
             (1, max_keys)
         } else {
-            (SHARDS, max_keys.div_ceil(SHARDS) * 17 / 16)
+            (SHARDS, max_keys.div_ceil(SHARDS) * 9 / 8)
         };
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
@@ -95,8 +96,9 @@ impl Buckets {
     }
 
     fn shard(&self, key: Uuid) -> MutexGuard<'_, Shard> {
-        let [.., last] = *key.as_bytes();
-        let shard = &self.shards[usize::from(last) % self.shards.len()];
+        let [.., before, last] = *key.as_bytes();
+        let random = usize::from(u16::from_le_bytes([last, before]));
+        let shard = &self.shards[random % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -90,7 +90,7 @@ impl Right {
     /// Whether it may be lost already: its record was replaced, or has expired.
     fn is_outdated(&self) -> bool {
         let is_over = |at| at <= self.rules.now();
-        !self.entry.is_current() || self.entry.key.expires_at.is_some_and(is_over)
+        !self.entry.is_current() || self.entry.key.expires_at().is_some_and(is_over)
     }
 
     /// Ends a moment after it is lost.

@@ -112,7 +112,7 @@ impl Heads {
             issuer: &assertion.issuer,
             audience: &assertion.audience,
             key_id: key.map(|key| key.id),
-            permissions: key.map_or(&[], |key| &key.permissions),
+            permissions: key.map_or(&[][..], |key| &key.permissions),
             route: &context.route.name,
             request_id: context.request_id.as_str(),
             validity: Validity::from(context.received.wall),

@@ -9,7 +9,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::text::Text;
 use crate::directory::Entry;
-use crate::key::ApiKey;
 
 pub(super) const X_EDGE_KEY_ID: HeaderName = HeaderName::from_static("x-edge-key-id");
 pub(super) const X_EDGE_KEY_NAME: HeaderName = HeaderName::from_static("x-edge-key-name");
@@ -70,7 +69,7 @@ impl KeyFields {
             name: self
                 .text
                 .value(utf8_percent_encode(key.name.as_str(), ENCODED)),
-            permissions: self.text.value(Permissions(key)),
+            permissions: self.text.value(key.permissions.as_text()),
         }
     }
 }
@@ -80,20 +79,6 @@ impl KeyFields {
 fn slot_of(entry: &Arc<Entry>) -> usize {
     let mixed = (Arc::as_ptr(entry).addr() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     usize::try_from(mixed >> 32).unwrap_or_default() % SLOTS
-}
-
-struct Permissions<'a>(&'a ApiKey);
-
-impl fmt::Display for Permissions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, permission) in self.0.permissions.iter().enumerate() {
-            if at > 0 {
-                f.write_str(",")?;
-            }
-            f.write_str(permission.as_str())?;
-        }
-        Ok(())
-    }
 }
 
 impl fmt::Debug for KeyFields {

@@ -41,7 +41,7 @@ use super::streams::StreamsLayer;
 use crate::clock::{Clock, Timestamp};
 use crate::context::{Identity, Refused, RequestContext};
 use crate::directory::{Directory, Entry, Lookup};
-use crate::key::{ApiKey, Verdict, evaluate};
+use crate::key::{KnownKey, Verdict, evaluate};
 use crate::permission::Required;
 use crate::problem::{self, Answers, Around, Inside, Within};
 use crate::refusal::Refusal;
@@ -240,7 +240,7 @@ impl ApiKeyAuthLayer {
     /// What is said of a request that needs `needed` on its route.
     pub(super) fn verdict(
         &self,
-        key: &ApiKey,
+        key: &KnownKey,
         needed: Needed<'_>,
         client: Option<IpAddr>,
         now: Timestamp,
