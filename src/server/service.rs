@@ -199,10 +199,15 @@ impl<S: Service<Request<Incoming>>> State<S, S::Future> {
     /// Calls the service at once when it is ready, as ours is: a request that
     /// waits is moved into the future and out of it again. What is said to nobody
     /// here, that it is not, is asked for again where somebody can be woken.
+    ///
+    /// One with a body waits all the same: hyper reads the beginning of it first,
+    /// and would close the connection over a short one that is refused at once.
     fn asked(service: &Rc<RefCell<S>>, request: Request<Incoming>) -> Self {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut ready = service.borrow_mut();
-        if let Poll::Ready(Ok(())) = ready.poll_ready(cx) {
+        if request.body().is_end_stream()
+            && let Poll::Ready(Ok(())) = ready.poll_ready(cx)
+        {
             let future = ready.call(request);
             return Self::Called { future };
         }
