@@ -6,6 +6,8 @@
 //! [`TARGETS`], a directory of seeds and one line in `fuzz_targets`.
 
 #[cfg(feature = "edge")]
+mod answer;
+#[cfg(feature = "edge")]
 mod origin;
 #[cfg(feature = "edge")]
 pub(crate) mod proxy;
@@ -35,6 +37,8 @@ use percent_encoding::percent_decode_str;
 type Target = (&'static str, fn(&[u8]));
 
 pub(crate) const TARGETS: &[Target] = &[
+    #[cfg(feature = "edge")]
+    ("answer", answer::run),
     #[cfg(feature = "edge")]
     ("client_address", client_address),
     #[cfg(feature = "edge")]

@@ -3,6 +3,8 @@
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::BoxError;
+use super::http1::{Broke, Unanswered};
+use super::request_body::Broken;
 use crate::context::{Identity, Refused, RequestContext, Severed, UpstreamFailure};
 use crate::problem::{self, Kind, Problem};
 use crate::refusal::Refusal;
@@ -167,6 +169,28 @@ impl Failure {
             response.extensions_mut().insert(failure);
         }
         response
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::TooLarge => Self::BodyTooLarge,
+            Broken::Client => Self::BodyBroken,
+            Broken::TooSlow => Self::BodyTooSlow,
+            Broken::PassedOn => Self::BrokeOff(broken.into()),
+            Broken::Severed(severed) => Self::Severed(severed),
+        }
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Unsent(broken) => broken.into(),
+            Unanswered::Broke(Broke::Ambiguous) => Self::AmbiguousAnswer,
+            Unanswered::Broke(broke) => Self::BrokeOff(broke.into()),
+        }
     }
 }
 

@@ -9,18 +9,16 @@ use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{TRANSFER_ENCODING, UPGRADE};
+use http::header::UPGRADE;
 use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::ext::Protocol;
-use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use super::exchange::{Answered, Exchange};
+use super::exchange::Exchange;
 use super::head::{self, Heads, Vouching};
 use super::lanes::Lanes;
-use super::pool::Sender;
 use super::request_body::RequestBody;
 use super::tunnel::{Switch, mark};
 use super::upstream::{Set, Upstreams};
@@ -65,11 +63,14 @@ where
     tower::service_fn(move |mut request: Request<B>| {
         // As small as a pointer: the future is moved through every layer.
         let extensions = std::mem::take(request.extensions_mut());
-        let begun = forwarder.begin(request, &extensions);
+        let exchange = match forwarder.begin(request, &extensions) {
+            Ok((way, request)) => Exchange::new(way, request),
+            Err(failure) => Exchange::failed(failure),
+        };
         Forwarding {
             forwarder: Rc::clone(&forwarder),
             extensions,
-            exchange: Exchange::new(begun, Sender::try_send_request),
+            exchange,
         }
     })
 }
@@ -137,10 +138,7 @@ where
             }
             *request.version_mut() = Version::HTTP_11;
         }
-        let mut request = request.map(|body| RequestBody::new(body, route.body_limit, pace));
-        if !http2 {
-            announce_body(&mut request);
-        }
+        let request = request.map(|body| RequestBody::new(body, route.body_limit, pace));
         let upload = request.body().upload();
         let lane_retries = lane.upstream.config.retry_percent > 0;
         let way = Way {
@@ -149,7 +147,7 @@ where
             tried: Set::EMPTY,
             may_repeat: http2 && lane_retries,
             upload,
-            switch,
+            switch: switch.map(Box::new),
             deadline,
         };
         Ok((way, request))
@@ -170,37 +168,23 @@ fn agreed_protocol<B>(response: &Response<B>) -> Option<HeaderValue> {
     switches.then(|| response.headers().get(UPGRADE).cloned())?
 }
 
-/// Says that a body of unknown length follows: without a word of it, hyper
-/// takes it that a `GET` has none, and drops it.
-fn announce_body<B: Body>(request: &mut Request<B>) {
-    let body = request.body();
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
-    }
+/// The answer to one request, or what is said in its place.
+struct Forwarding<B> {
+    forwarder: Rc<Forwarder<B>>,
+    extensions: Extensions,
+    exchange: Exchange<B>,
 }
 
-pin_project! {
-    /// The answer to one request, or what is said in its place.
-    struct Forwarding<B, F> {
-        forwarder: Rc<Forwarder<B>>,
-        extensions: Extensions,
-        #[pin]
-        exchange: Exchange<B, F>,
-    }
-}
-
-impl<B, F> Future for Forwarding<B, F>
+impl<B> Future for Forwarding<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
-    F: Future<Output = Answered<B>>,
 {
     type Output = Result<Forwarded<B>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(Ok(match ready!(this.exchange.poll(cx)) {
+        let this = self.get_mut();
+        Poll::Ready(Ok(match ready!(Pin::new(&mut this.exchange).poll(cx)) {
             Ok(mut response) => {
                 let agreed = agreed_protocol(&response);
                 this.forwarder.heads.scrub_response(response.headers_mut());
@@ -208,7 +192,7 @@ where
                     mark(response.headers_mut(), protocol);
                 }
                 *response.version_mut() = Version::HTTP_11;
-                let asked = std::mem::take(this.extensions);
+                let asked = std::mem::take(&mut this.extensions);
                 response.map(|body| problem::Body::inner(body.of(asked)))
             }
             Err(failure) => {

@@ -19,11 +19,11 @@ use http_body::Body;
 use hyper::client::conn::http2::{self, Builder, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use super::request_body::RequestBody;
+use super::upstream::Stream;
 use super::{BoxError, Failure};
 
 /// What is read ahead of one client, and written ahead of one upstream.
@@ -222,9 +222,8 @@ pub(super) fn is_turned_away(error: &hyper::Error) -> bool {
 }
 
 /// Begins HTTP/2 on a new connection.
-pub(super) async fn begin<T, B>(stream: T) -> Result<Connection<B>, Failure>
+pub(super) async fn begin<B>(stream: Stream) -> Result<Connection<B>, Failure>
 where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {

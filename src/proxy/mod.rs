@@ -16,7 +16,9 @@ mod forwarded;
 mod grpc;
 mod grpc_timeout;
 mod head;
+mod http1;
 mod http2;
+mod http2_request;
 mod ingress;
 mod key_fields;
 mod lanes;
@@ -37,6 +39,8 @@ pub use failure::Failure;
 pub use forward::{Forwarded, forward};
 pub use forwarded::{ForwardedFields, ForwardedFor};
 pub use head::Vouching;
+#[doc(hidden)]
+pub use http1::fuzzing;
 pub use ingress::{Ingress, IngressFuture, IngressLayer};
 pub use response_body::ResponseBody;
 pub use upstream::{Balance, CheckConfig, EjectionConfig, TlsConfig, UpstreamConfig, Upstreams};

@@ -4,51 +4,28 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::Either;
-use http::Request;
 use http_body::Body;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use metrics::{Counter, counter};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::exchange::Answered;
+use super::http1::Connection;
 use super::http2::{self, Multiplex, Place};
 use super::lanes::Group;
-use super::request_body::RequestBody;
-use super::upstream::{Permits, Stream, Target, Upstream};
+use super::upstream::{Permits, Target, Upstream};
 use super::{BoxError, Failure};
 use crate::context::UpstreamFailure;
 use crate::telemetry::metric::{UPSTREAM_CONNECTIONS, UPSTREAM_FAILURES, UPSTREAM_RETRIES};
 
-/// The most that is read ahead of a client; also the largest head of an answer.
-const READ_BUFFER: usize = 64 * 1024;
-
-/// A connection of HTTP/1.1, which is free for one request.
-type Http1<B> = SendRequest<RequestBody<B>>;
+/// How often idle connections are looked at, at most: one that its upstream has
+/// closed stays half open for no longer.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// What one request can be sent over.
 pub(super) enum Sender<B> {
-    Http1(Http1<B>),
+    Http1(Box<Connection<B>>),
     Http2(Place<B>),
-}
-
-impl<B> Sender<B>
-where
-    B: Body<Data = bytes::Bytes> + Unpin + 'static,
-    B::Error: Into<BoxError>,
-{
-    pub(super) fn try_send_request(
-        &mut self,
-        request: Request<RequestBody<B>>,
-    ) -> impl Future<Output = Answered<B>> + use<B> {
-        match self {
-            Self::Http1(sender) => Either::Left(sender.try_send_request(request)),
-            Self::Http2(place) => Either::Right(place.sender().try_send_request(request)),
-        }
-    }
 }
 
 /// The connections to one target that wait for a request. The one used last
@@ -56,18 +33,21 @@ where
 pub(super) struct Pool<B> {
     /// Oldest first.
     idle: RefCell<Vec<Idle<B>>>,
+    /// How often they were looked at: a clock that costs nothing to read.
+    looks: Cell<u32>,
     reaping: Cell<bool>,
 }
 
 struct Idle<B> {
-    sender: Http1<B>,
-    since: Instant,
+    connection: Box<Connection<B>>,
+    since: u32,
 }
 
 impl<B> Default for Pool<B> {
     fn default() -> Self {
         Self {
             idle: RefCell::new(Vec::new()),
+            looks: Cell::new(0),
             reaping: Cell::new(false),
         }
     }
@@ -75,19 +55,19 @@ impl<B> Default for Pool<B> {
 
 impl<B> Pool<B> {
     /// A connection that was open when last seen.
-    fn take(&self) -> Option<Http1<B>> {
+    fn take(&self) -> Option<Box<Connection<B>>> {
         let idle = &mut *self.idle.borrow_mut();
         std::iter::from_fn(|| idle.pop())
-            .map(|idle| idle.sender)
-            .find(Http1::is_ready)
+            .map(|idle| idle.connection)
+            .find_map(|mut connection| connection.is_open().then_some(connection))
     }
 
-    fn drop_expired(&self, upstream: &Upstream) {
-        let now = Instant::now();
+    /// Drops what its upstream has closed, and what was not used for so many looks.
+    fn look(&self, most: u32) {
+        let now = self.looks.get().wrapping_add(1);
+        self.looks.set(now);
         let idle = &mut *self.idle.borrow_mut();
-        idle.retain(|idle| {
-            !idle.sender.is_closed() && now < idle.since + upstream.config.idle_timeout
-        });
+        idle.retain_mut(|idle| now.wrapping_sub(idle.since) <= most && idle.connection.is_open());
     }
 }
 
@@ -104,7 +84,6 @@ pub(super) struct Lane<B> {
     pub(super) group: Weak<Group<B>>,
     /// How many requests it has now.
     pending: Cell<usize>,
-    http1: Builder,
 }
 
 /// A lane that has one request more, until this is dropped.
@@ -195,10 +174,6 @@ where
         group: Weak<Group<B>>,
     ) -> Self {
         let multiplex = upstream.config.http2.then(Multiplex::new);
-        let mut http1 = Builder::new();
-        // One copy of a small body is cheaper than gathering it.
-        http1.writev(false);
-        http1.max_buf_size(READ_BUFFER);
         Self {
             upstream,
             place,
@@ -207,7 +182,6 @@ where
             counters,
             group,
             pending: Cell::new(0),
-            http1,
         }
     }
 
@@ -240,70 +214,29 @@ where
     async fn connect_http2(&self) -> Result<http2::Connection<B>, Failure> {
         let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
-        match stream {
-            Stream::Plain(stream) => http2::begin(stream).await,
-            Stream::Encrypted(stream) => http2::begin(*stream).await,
-        }
+        http2::begin(stream).await
     }
 
-    async fn connect_http1(&self) -> Result<Http1<B>, Failure> {
+    async fn connect_http1(&self) -> Result<Box<Connection<B>>, Failure> {
         let stream = self.upstream.connect(self.target()).await?;
         self.counters.connections.increment(1);
-        match stream {
-            Stream::Plain(stream) => self.begin(stream).await,
-            Stream::Encrypted(stream) => self.begin(*stream).await,
-        }
+        Ok(Connection::new(stream))
     }
 
-    async fn begin<T>(&self, stream: T) -> Result<Http1<B>, Failure>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = self
-            .http1
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Failure::BrokeOff(error.into()))?;
-        tokio::task::spawn_local(async move {
-            // What a request has to know of it, it is told.
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to an upstream broke off");
-            }
-        });
-        Ok(sender)
-    }
-
-    /// Sends no more requests over a connection that turned one away.
-    pub(super) fn retire(&self, sender: &Sender<B>) {
-        if let (Some(multiplex), Sender::Http2(place)) = (&self.multiplex, sender) {
+    /// Begins no more requests on a connection that turned one away.
+    pub(super) fn retire(&self, place: &Place<B>) {
+        if let Some(multiplex) = &self.multiplex {
             multiplex.retire(place);
         }
     }
 
-    /// Keeps a connection whose answer has ended for the next request.
-    pub(super) fn give_back(self: &Rc<Self>, sender: Sender<B>) {
-        // Of HTTP/2, the place is given back by dropping it.
-        let Sender::Http1(mut sender) = sender else {
-            return;
-        };
-        if sender.is_ready() {
-            self.keep(sender);
-        } else if !sender.is_closed() {
-            // The answer came before the end of the request body.
-            let lane = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                if sender.ready().await.is_ok() {
-                    lane.keep(sender);
-                }
-            });
-        }
-    }
-
-    fn keep(self: &Rc<Self>, sender: Http1<B>) {
+    /// Keeps a connection whose answer has ended for the next request, if there
+    /// may be one.
+    pub(super) fn give_back(self: &Rc<Self>, mut connection: Box<Connection<B>>) {
         let idle = &mut *self.pool.idle.borrow_mut();
-        if idle.len() < self.upstream.config.max_idle {
-            let since = Instant::now();
-            idle.push(Idle { sender, since });
+        if connection.rest() && idle.len() < self.upstream.config.max_idle {
+            let since = self.pool.looks.get();
+            idle.push(Idle { connection, since });
             self.start_reaping();
         }
     }
@@ -317,15 +250,19 @@ where
     /// Drops connections that nobody needed for long, as long as there are any.
     fn reap(self: &Rc<Self>) {
         let lane = Rc::downgrade(self);
-        let interval = self.upstream.config.idle_timeout;
+        let idle_timeout = self.upstream.config.idle_timeout;
+        let interval = idle_timeout.min(LOOKING);
+        // A look may come right after a connection was kept.
+        let looks = idle_timeout.as_nanos().div_ceil(interval.as_nanos().max(1));
+        let looks = u32::try_from(looks).unwrap_or(u32::MAX);
         tokio::task::spawn_local(async move {
             loop {
                 sleep(interval).await;
                 let Some(lane) = lane.upgrade() else {
                     return;
                 };
-                lane.pool.drop_expired(&lane.upstream);
-                let left = |multiplex: &Rc<Multiplex<B>>| multiplex.drop_idle(interval);
+                lane.pool.look(looks);
+                let left = |multiplex: &Rc<Multiplex<B>>| multiplex.drop_idle(idle_timeout);
                 let left = lane.multiplex.as_ref().is_some_and(left);
                 if !left && lane.pool.idle.borrow().is_empty() {
                     lane.pool.reaping.set(false);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -13,55 +14,92 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::BoxError;
 use super::fields::scrub_response_trailers;
-use super::pool::{Engaged, Sender};
+use super::http1::{Connection, Cut, Early};
+use super::http2::Place;
+use super::pool::Engaged;
 use super::tunnel::{Fault, TunnelBody};
 use crate::context::{RequestContext, UpstreamFailure};
 
-/// Where the bytes come from.
-#[derive(Debug)]
-pub(super) enum Source {
-    Answer(Incoming),
+/// Where the bytes come from, and over what. Dropped before its end, it closes
+/// that.
+pub(super) enum Source<B> {
+    Http1(Box<Connection<B>>),
+    Early(Early<B>),
+    /// Rare enough to be boxed with its place.
+    Http2(Box<(Incoming, Place<B>)>),
     Tunnel(Box<TunnelBody>),
+    /// It was given back.
+    Ended,
+    /// Why there is no more is said in the next turn.
+    Breaking(Fault),
+    BrokenOff,
 }
 
-impl From<Incoming> for Source {
-    fn from(answer: Incoming) -> Self {
-        Self::Answer(answer)
-    }
-}
-
-impl From<TunnelBody> for Source {
-    fn from(tunnel: TunnelBody) -> Self {
-        Self::Tunnel(Box::new(tunnel))
-    }
-}
-
-impl Source {
+impl<B> Source<B> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self {
-            Self::Answer(answer) => {
-                let frame = ready!(Pin::new(answer).poll_frame(cx));
-                let fault = |error: hyper::Error| (UpstreamFailure::Failed, error.into());
+            Self::Http1(connection) => {
+                let frame = ready!(connection.poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Fault::of_target)))
+            }
+            Self::Early(early) => {
+                let frame = ready!(early.poll_frame(cx));
+                let fault = |cut: Cut| Fault {
+                    failure: UpstreamFailure::Failed,
+                    // It waits for a rest that its client does not send.
+                    of_target: !matches!(cut, Cut::Unsent(_)),
+                    error: cut.into(),
+                };
                 Poll::Ready(frame.map(|frame| frame.map_err(fault)))
+            }
+            Self::Http2(answer) => {
+                let frame = ready!(Pin::new(&mut answer.0).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(Fault::of_target)))
             }
             Self::Tunnel(tunnel) => {
                 let data = ready!(tunnel.poll_data(cx));
                 Poll::Ready(data.map(|data| data.map(Frame::data)))
             }
+            Self::Breaking(_) => match mem::replace(self, Self::BrokenOff) {
+                Self::Breaking(fault) => Poll::Ready(Some(Err(fault))),
+                _ => Poll::Ready(None),
+            },
+            Self::Ended | Self::BrokenOff => Poll::Ready(None),
+        }
+    }
+
+    /// As [`poll_frame`](Self::poll_frame); but what came before a fault goes to
+    /// the client first, which who writes it does when there is nothing more.
+    fn poll_in_turn(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let is_said = matches!(self, Self::Breaking(_) | Self::Tunnel(_));
+        match self.poll_frame(cx) {
+            Poll::Ready(Some(Err(fault))) if !is_said => {
+                *self = Self::Breaking(fault);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Answer(answer) => answer.is_end_stream(),
+            Self::Http1(connection) => connection.has_answered(),
+            Self::Early(early) => early.has_answered(),
+            Self::Http2(answer) => answer.0.is_end_stream(),
             Self::Tunnel(tunnel) => tunnel.has_ended(),
+            Self::Ended => true,
+            Self::Breaking(_) | Self::BrokenOff => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Answer(answer) => answer.size_hint(),
-            Self::Tunnel(_) => SizeHint::new(),
+            Self::Http1(connection) => connection.size_hint(),
+            Self::Early(early) => early.size_hint(),
+            Self::Http2(answer) => answer.0.size_hint(),
+            Self::Ended => SizeHint::with_exact(0),
+            Self::Tunnel(_) | Self::Breaking(_) | Self::BrokenOff => SizeHint::new(),
         }
     }
 }
@@ -69,12 +107,28 @@ impl Source {
 /// A response body that gives its connection back when it has ended. Dropped
 /// before that, it closes the connection.
 pub struct ResponseBody<B> {
-    inner: Source,
-    connection: Option<(Engaged<B>, Sender<B>)>,
+    source: Source<B>,
+    /// Until the end.
+    lane: Option<Engaged<B>>,
     /// When the route's time is over.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Box<Deadline>>,
     /// Of the request that it answers, for the log.
     asked: Extensions,
+}
+
+struct Deadline {
+    at: Instant,
+    /// Made when the answer is first waited for: most of them are there.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(self.at)));
+        sleep.as_mut().poll(cx)
+    }
 }
 
 impl<B> ResponseBody<B>
@@ -82,16 +136,13 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(
-        inner: Source,
-        lane: Engaged<B>,
-        sender: Option<Sender<B>>,
-        deadline: Option<Instant>,
-    ) -> Self {
+    /// `deadline` is for no tunnel: that has its own bounds.
+    pub(super) fn new(source: Source<B>, lane: Engaged<B>, deadline: Option<Instant>) -> Self {
+        let deadline = deadline.filter(|_| !matches!(source, Source::Tunnel(_)));
         let mut body = Self {
-            inner,
-            connection: sender.map(|sender| (lane, sender)),
-            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            source,
+            lane: Some(lane),
+            deadline: deadline.map(|at| Box::new(Deadline { at, sleep: None })),
             asked: Extensions::new(),
         };
         body.give_back_at_end();
@@ -104,14 +155,15 @@ where
     }
 
     fn give_back_at_end(&mut self) {
-        if self.inner.is_end_stream() {
+        if self.source.is_end_stream() {
             self.give_back();
         }
     }
 
     /// Counts the failure, and closes the connection.
     fn failed(&mut self, failure: UpstreamFailure) -> UpstreamFailure {
-        if let Some((lane, _)) = self.connection.take() {
+        self.source = Source::BrokenOff;
+        if let Some(lane) = self.lane.take() {
             lane.counters.count(Some(failure));
             // Too slow for the route is not too slow.
             if failure == UpstreamFailure::Failed {
@@ -129,9 +181,11 @@ where
         tracing::warn!(%error, upstream, route, request_id, "an upstream failed inside an answer");
     }
 
+    /// What came early gives itself back, when all is sent.
     fn give_back(&mut self) {
-        if let Some((lane, sender)) = self.connection.take() {
-            lane.lane().give_back(sender);
+        let source = mem::replace(&mut self.source, Source::Ended);
+        if let (Some(lane), Source::Http1(connection)) = (self.lane.take(), source) {
+            lane.lane().give_back(connection);
         }
     }
 }
@@ -149,11 +203,11 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamFailure>>> {
         let this = self.get_mut();
-        let frame = match this.inner.poll_frame(cx) {
+        let frame = match this.source.poll_in_turn(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 if let Some(deadline) = &mut this.deadline {
-                    ready!(deadline.as_mut().poll(cx));
+                    ready!(deadline.poll(cx));
                     let failure = this.failed(UpstreamFailure::TimedOut);
                     this.log(&failure);
                     return Poll::Ready(Some(Err(failure)));
@@ -169,14 +223,15 @@ where
                 this.give_back_at_end();
                 Some(Ok(frame))
             }
-            // A tunnel's time was over, which is no failure of its upstream's.
-            Some(Err((failure @ UpstreamFailure::TimedOut, _))) => {
-                this.connection = None;
-                Some(Err(failure))
+            // A tunnel's time was over, or the client did not send all.
+            Some(Err(fault)) if !fault.of_target => {
+                this.source = Source::BrokenOff;
+                this.lane = None;
+                Some(Err(fault.failure))
             }
-            Some(Err((failure, error))) => {
-                this.log(&error);
-                Some(Err(this.failed(failure)))
+            Some(Err(fault)) => {
+                this.log(&fault.error);
+                Some(Err(this.failed(fault.failure)))
             }
             None => {
                 this.give_back();
@@ -186,18 +241,19 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.source.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.source.size_hint()
     }
 }
 
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ended = self.source.is_end_stream();
         f.debug_struct("ResponseBody")
-            .field("inner", &self.inner)
+            .field("ended", &ended)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -11,15 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response};
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::upstream::Upstream;
+use super::upstream::{Stream, Upstream};
 use super::websocket::{Handshake, WEBSOCKET};
 use super::{BoxError, Failure};
 use crate::context::UpstreamFailure;
@@ -84,9 +82,15 @@ impl Switch {
         self.handshake.is_some()
     }
 
-    /// The tunnel that an upstream's 101 opens; `None` when it agrees to
-    /// another protocol than it was asked for, or does not show that it was asked.
-    pub(super) fn accept(self, response: &mut Response<Incoming>) -> Option<TunnelBody> {
+    /// The tunnel that an upstream's 101 opens on `stream`, of which `ahead` was
+    /// read already; `None` when it agrees to another protocol than it was asked
+    /// for, or does not show that it was asked.
+    pub(super) fn accept(
+        self,
+        response: &mut Response<()>,
+        stream: Stream,
+        ahead: Bytes,
+    ) -> Option<TunnelBody> {
         let mut agreed = response.headers().get_all(UPGRADE).iter();
         let agreed = match (agreed.next(), agreed.next()) {
             (Some(agreed), None) => agreed.as_bytes(),
@@ -101,9 +105,8 @@ impl Switch {
             return None;
         }
         let (tunnel, said) = Tunnel::new();
-        let upgrade = hyper::upgrade::on(&mut *response);
         response.extensions_mut().insert(tunnel);
-        Some(TunnelBody::new(upgrade, said, self))
+        Some(TunnelBody::new(stream, ahead, said, self))
     }
 }
 
@@ -127,29 +130,47 @@ pub(super) struct TunnelBody {
 
 #[derive(Debug)]
 enum Stage {
-    Opening {
-        upgrade: OnUpgrade,
-        said: Option<mpsc::Receiver<Bytes>>,
-    },
     Open {
-        download: ReadHalf<TokioIo<Upgraded>>,
+        /// What came with the 101.
+        ahead: Bytes,
+        download: ReadHalf<Stream>,
         upload: AbortHandle,
     },
     Ended,
 }
 
 /// Why there is no more, and what became of it.
-pub(super) type Fault = (UpstreamFailure, BoxError);
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) failure: UpstreamFailure,
+    /// The target is to be blamed.
+    pub(super) of_target: bool,
+    pub(super) error: BoxError,
+}
+
+impl Fault {
+    pub(super) fn of_target(error: impl Into<BoxError>) -> Self {
+        Self {
+            failure: UpstreamFailure::Failed,
+            of_target: true,
+            error: error.into(),
+        }
+    }
+}
 
 impl TunnelBody {
-    fn new(upgrade: OnUpgrade, said: mpsc::Receiver<Bytes>, switch: Switch) -> Self {
+    fn new(stream: Stream, ahead: Bytes, said: mpsc::Receiver<Bytes>, switch: Switch) -> Self {
         let now = Instant::now();
+        let moved = Rc::new(Cell::new(now));
+        let (download, writer) = split(stream);
+        let upload = upload(writer, said, Rc::clone(&moved), switch.idle_timeout);
         Self {
-            stage: Stage::Opening {
-                upgrade,
-                said: Some(said),
+            stage: Stage::Open {
+                ahead,
+                download,
+                upload: tokio::task::spawn_local(upload).abort_handle(),
             },
-            moved: Rc::new(Cell::new(now)),
+            moved,
             idle_timeout: switch.idle_timeout,
             end: switch.lifetime.map(|lifetime| now + lifetime),
             timer: Box::pin(sleep_until(now)),
@@ -167,7 +188,11 @@ impl TunnelBody {
             ready!(self.poll_overdue(cx));
             self.cut();
             let failure = UpstreamFailure::TimedOut;
-            return Poll::Ready(Some(Err((failure, failure.into()))));
+            return Poll::Ready(Some(Err(Fault {
+                failure,
+                of_target: false,
+                error: failure.into(),
+            })));
         }
         self.moved.set(Instant::now());
         polled.map(|data| match data {
@@ -179,29 +204,16 @@ impl TunnelBody {
             Ok(data) => Some(Ok(data)),
             Err(error) => {
                 self.cut();
-                Some(Err((UpstreamFailure::Failed, error)))
+                Some(Err(Fault::of_target(error)))
             }
         })
     }
 
     fn poll_stage(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, BoxError>> {
-        loop {
-            match &mut self.stage {
-                Stage::Opening { upgrade, said } => {
-                    let upgraded = ready!(Pin::new(upgrade).poll(cx))?;
-                    let (download, writer) = split(TokioIo::new(upgraded));
-                    let Some(said) = said.take() else {
-                        return Poll::Ready(Ok(Bytes::new()));
-                    };
-                    let upload = upload(writer, said, Rc::clone(&self.moved), self.idle_timeout);
-                    let upload = tokio::task::spawn_local(upload).abort_handle();
-                    self.stage = Stage::Open { download, upload };
-                }
-                Stage::Open { download, .. } => {
-                    return poll_chunk(Pin::new(download), cx).map_err(Into::into);
-                }
-                Stage::Ended => return Poll::Ready(Ok(Bytes::new())),
-            }
+        match &mut self.stage {
+            Stage::Open { ahead, .. } if !ahead.is_empty() => Poll::Ready(Ok(mem::take(ahead))),
+            Stage::Open { download, .. } => poll_chunk(Pin::new(download), cx).map_err(Into::into),
+            Stage::Ended => Poll::Ready(Ok(Bytes::new())),
         }
     }
 
@@ -236,7 +248,7 @@ impl Drop for TunnelBody {
 
 /// Writes what the client says, then that it has said all.
 async fn upload(
-    mut writer: WriteHalf<TokioIo<Upgraded>>,
+    mut writer: WriteHalf<Stream>,
     mut said: mpsc::Receiver<Bytes>,
     moved: Rc<Cell<Instant>>,
     patience: Duration,

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::Instant;
 
+use super::http2::Place;
 use super::lanes::Group;
-use super::pool::{Engaged, Sender};
+use super::pool::Engaged;
 use super::request_body::Upload;
 use super::tunnel::Switch;
 use super::upstream::Set;
@@ -24,8 +25,8 @@ pub(super) struct Way<B> {
     pub(super) may_repeat: bool,
     /// `None` for a request without a body.
     pub(super) upload: Option<Rc<Upload<B>>>,
-    /// What its connection may become.
-    pub(super) switch: Option<Switch>,
+    /// What its connection may become. Rare, so it may allocate.
+    pub(super) switch: Option<Box<Switch>>,
     /// When the route's time is over.
     pub(super) deadline: Option<Instant>,
 }
@@ -38,8 +39,17 @@ impl<B> Way<B> {
         self.deadline.map_or(until, |deadline| until.min(deadline))
     }
 
+    /// Until when it is waited for longer than `until`, which has come: an upload
+    /// that moved meanwhile is no silence.
+    pub(super) fn more_patience(&self, until: Instant) -> Option<Instant> {
+        let moved = self.upload.as_ref().map(|upload| upload.moved())?;
+        Some(self.patience_from(moved)).filter(|later| *later > until)
+    }
+
     pub(super) fn must_switch(&self) -> bool {
-        self.switch.as_ref().is_some_and(Switch::is_a_must)
+        self.switch
+            .as_ref()
+            .is_some_and(|switch| switch.is_a_must())
     }
 
     /// Whose patience ran out.
@@ -66,9 +76,9 @@ impl<B> Way<B> {
         true
     }
 
-    /// Whether a request that `sender` turned away goes over another connection:
+    /// Whether a request that was turned away from `place` goes over another connection:
     /// once, as long as its body is whole and the budget allows it.
-    pub(super) fn repeats(&mut self, sender: Option<&Sender<B>>) -> bool
+    pub(super) fn repeats(&mut self, place: &Place<B>) -> bool
     where
         B: Body<Data = Bytes> + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -79,9 +89,7 @@ impl<B> Way<B> {
             && self.lane.group.upgrade().is_some_and(grants);
         if repeats {
             self.lane.counters.retries.increment(1);
-            if let Some(sender) = sender {
-                self.lane.retire(sender);
-            }
+            self.lane.retire(place);
             if let Some(upload) = &self.upload {
                 upload.pass_on();
             }

@@ -7,6 +7,7 @@ mod ages;
 #[path = "../authority/mod.rs"]
 mod authority;
 mod bodies;
+mod connections;
 mod edge;
 #[cfg(feature = "tls")]
 mod encrypted;

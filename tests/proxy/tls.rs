@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cypheron_edge::proxy::{UpstreamConfig, Upstreams};
@@ -16,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::authority::{Authority, Issued};
 use super::edge::Edge;
 use super::failures::assert_problem;
-use super::wire::{Upstream, Wire};
+use super::wire::{Upstream, Wire, eventually};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
@@ -119,6 +120,58 @@ async fn assert_unreached(edge: &Edge) {
     assert_problem(&answer, 502, "upstream-failed");
     for told in ["ertificate", "TLS", "issuer", "localhost"] {
         assert!(!answer.contains(told), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_private_connection_is_kept_until_its_upstream_ends_it_and_both_say_so() {
+    let authority = Authority::new();
+    let Issued { chain, key } = authority.issue("localhost", &["localhost"]);
+    let chain = vec![CertificateDer::from_pem_file(chain).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, ended) = (acceptor.clone(), Arc::clone(&count));
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                for _ in 0..3 {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+                    }
+                    let ok = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    stream.write_all(ok).await.unwrap();
+                }
+                stream.shutdown().await.unwrap();
+                // An end that is not said is an error.
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let target = format!("https://localhost:{}", address.port());
+    let edge = before(&target, &ca(&authority));
+    for round in 1..3 {
+        for _ in 0..3 {
+            assert_answered(&edge).await;
+        }
+        // Nobody asked it anything meanwhile.
+        eventually("both have ended it", || {
+            ended.load(Ordering::SeqCst) == round
+        })
+        .await;
     }
 }
 

@@ -116,12 +116,26 @@ impl Wire {
 
     /// Sends all of it while as much is read.
     pub(crate) async fn send_and_hear(&mut self, said: Vec<u8>) -> Vec<u8> {
-        let mut heard = vec![0; said.len()];
+        let hear = said.len();
+        self.send_while(&said, hear, || ()).await
+    }
+
+    /// Sends all of it while so much is read, which is told when it is.
+    pub(crate) async fn send_while(
+        &mut self,
+        said: &[u8],
+        hear: usize,
+        heard_all: impl FnOnce(),
+    ) -> Vec<u8> {
+        let mut heard = vec![0; hear];
         let (mut reader, mut writer) = self.stream.split();
-        let hearing = timeout(PATIENCE * 4, reader.read_exact(&mut heard));
-        let (sent, read) = tokio::join!(writer.write_all(&said), hearing);
+        let hearing = async {
+            let read = timeout(PATIENCE * 4, reader.read_exact(&mut heard)).await;
+            read.unwrap().unwrap();
+            heard_all();
+        };
+        let (sent, ()) = tokio::join!(writer.write_all(said), hearing);
         sent.unwrap();
-        read.unwrap().unwrap();
         heard
     }
 

@@ -9,20 +9,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::client::TlsStream;
 
 use super::Upstream;
+use super::stream::Stream;
 use super::target::Target;
 use crate::proxy::Failure;
 
 /// How long one address is tried alone (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
-
-/// A connection that nothing was sent over yet.
-pub(in crate::proxy) enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
-}
 
 impl Upstream {
     /// Opens a connection to `target`, within the connect timeout.

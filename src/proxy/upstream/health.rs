@@ -13,10 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::connect::Stream;
 use super::target::Target;
 use super::{HostRule, Upstream};
 use crate::cause;
@@ -144,21 +142,7 @@ impl Upstream {
     }
 
     async fn ask(&self, target: &Target, config: &CheckConfig) -> Result<(), BoxError> {
-        match self.connect(target).await? {
-            Stream::Plain(stream) => self.ask_over(stream, target, config).await,
-            Stream::Encrypted(stream) => self.ask_over(*stream, target, config).await,
-        }
-    }
-
-    async fn ask_over<T>(
-        &self,
-        stream: T,
-        target: &Target,
-        config: &CheckConfig,
-    ) -> Result<(), BoxError>
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+        let stream = self.connect(target).await?;
         let mut request = Request::new(Nothing);
         *request.uri_mut() = Uri::from(config.path_and_query().ok_or("no path")?);
         let host = match &self.host {

@@ -10,6 +10,7 @@ mod limits;
 mod meters;
 mod pick;
 mod resolve;
+mod stream;
 mod target;
 mod tls;
 mod watch;
@@ -26,12 +27,12 @@ use crate::setting::Invalid;
 
 pub(super) use budget::RetryBudget;
 pub use config::UpstreamConfig;
-pub(super) use connect::Stream;
 pub use ejection::EjectionConfig;
 pub use health::CheckConfig;
 pub(super) use limits::Permits;
 pub use pick::Balance;
 pub(super) use pick::{Picker, Set, candidates};
+pub(super) use stream::Stream;
 pub(super) use target::Target;
 pub use tls::TlsConfig;
 
