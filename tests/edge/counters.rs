@@ -23,7 +23,9 @@ fn an_edge_that_may_tells_the_records_and_reads_none_of_them_again() {
     let upstream = Upstream::start();
     let edge = Deployment::new(
         upstream.address,
-        "[counters]\nwrite = true\ninterval = \"1s\"\n",
+        // Nor is a store refused that a starved machine makes slow.
+        "[counters]\nwrite = true\ninterval = \"1s\"\n\
+         [directory]\nlookup_timeout = \"5s\"\nread_timeout = \"5s\"\n",
     );
     let token = edge.key("counted", &["--rate-limit", "5"]);
     edge.key("unused", &[]);

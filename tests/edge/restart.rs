@@ -246,8 +246,14 @@ fn a_process_without_a_file_descriptor_hands_over_once_it_has_one() {
     };
     eventually("no file descriptor is left", || has_none_for("traffic"));
     let file = edge.data().join(format!("{}.sock", edge.traffic));
-    let asking = UnixStream::connect(file).unwrap();
-    eventually("nobody can take over", || has_none_for("handover"));
+    let mut asking = Vec::new();
+    eventually("nobody can take over", || {
+        // One that was just given back may be left, and a few more.
+        if asking.len() < DESCRIPTORS {
+            asking.push(UnixStream::connect(&file).unwrap());
+        }
+        has_none_for("handover")
+    });
     drop((asking, many));
     let running = taken_over(&edge, running);
     assert_eq!(running.stop(), Some(0), "{}", edge.log_text());
