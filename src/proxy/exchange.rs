@@ -332,7 +332,12 @@ where
             }
             Self::Http1(head, connection) => {
                 let lane = Rc::clone(way.lane.lane());
-                let keep = move |connection| lane.give_back(connection);
+                // The connection counts as long as there is one, also when its answer is over.
+                let permits = mem::take(&mut way.lane.permits);
+                let keep = move |connection| {
+                    lane.give_back(connection);
+                    drop(permits);
+                };
                 Ok(head.map(|()| Source::Early(Early::new(connection, keep))))
             }
             Self::Http2(response, _) if is_switch(response.status()) => {

@@ -254,7 +254,12 @@ async fn upload(
     patience: Duration,
 ) -> io::Result<()> {
     while let Some(data) = said.recv().await {
-        timeout(patience, writer.write_all(&data)).await??;
+        let written = async {
+            writer.write_all(&data).await?;
+            // Encryption keeps what the socket does not take.
+            writer.flush().await
+        };
+        timeout(patience, written).await??;
         moved.set(Instant::now());
     }
     writer.shutdown().await

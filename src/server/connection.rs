@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_service::Service;
 
@@ -320,7 +321,8 @@ impl Timer {
                 None => sleep.as_mut().reset(now + limits.idle),
             }
         }
-        *told = Some(cx.waker().clone());
+        // Without a budget nobody was told, only asked to come again.
+        *told = coop::has_budget_remaining().then(|| cx.waker().clone());
         Poll::Pending
     }
 }

@@ -77,6 +77,43 @@ async fn every_way_an_answer_ends_leaves_a_connection_that_is_used_again_or_not(
 }
 
 #[tokio::test]
+async fn what_comes_behind_a_large_answer_closes_the_connection_as_behind_a_small_one() {
+    // As large as what is read at once, and larger; in one piece with what is behind it.
+    const BEHIND: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    for size in [10, 8_000, 20_000, 60_000, 70_000, 200_000] {
+        for (behind, connections) in [("", 1), (BEHIND, 4)] {
+            let body = "o".repeat(size);
+            let chunked = format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n{behind}"
+            );
+            let counted =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n{body}{behind}");
+            let answers = [chunked, counted];
+            let turn = Arc::new(AtomicUsize::new(0));
+            let upstream = Upstream::playing(move |mut wire: Wire| {
+                let (answers, turn) = (answers.clone(), Arc::clone(&turn));
+                async move {
+                    loop {
+                        wire.head().await;
+                        let answer = &answers[turn.fetch_add(1, Ordering::SeqCst) % 2];
+                        if wire.try_send(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            })
+            .await;
+            let edge = Edge::before(upstream.address);
+            for body in asked(&edge, 4).await {
+                assert!(!body.contains("evil"), "{size}");
+                assert_eq!(body.matches('o').count(), size);
+            }
+            assert_eq!(upstream.connections(), connections, "{size} {behind:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_an_upstream_says_unasked_is_nobodys_answer() {
     // It is said after the answer has ended, and before the next request comes.
     let (told, said) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));

@@ -104,10 +104,14 @@ impl<B> Connection<B> {
 
     /// Makes it ready for the next request; `false` when there may be none.
     pub(in crate::proxy) fn rest(&mut self) -> bool {
-        self.inbox.rest();
-        self.outbox.rest();
         // What lies there already is no answer to what is asked next.
-        self.goes_on && self.has_sent() && self.has_answered() && self.inbox.buffer.is_empty()
+        let ready =
+            self.goes_on && self.has_sent() && self.has_answered() && self.inbox.buffer.is_empty();
+        if ready {
+            self.inbox.rest();
+            self.outbox.rest();
+        }
+        ready
     }
 
     /// What is left when it goes on as something else: with what was read ahead.

@@ -83,8 +83,9 @@ impl Inbox {
         pin!(stream.read_buf(buffer)).poll(cx)
     }
 
-    /// Keeps no more than an idle connection needs.
+    /// Keeps no more than an idle connection needs. To be called when it is empty.
     pub(super) fn rest(&mut self) {
+        self.room = USUAL;
         if self.buffer.capacity() > KEPT {
             self.buffer = BytesMut::new();
         }

@@ -5,6 +5,7 @@ use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Request};
 use http_body::Body;
 
+use super::MOST_FIELDS;
 use super::upload::Coding;
 use crate::proxy::BoxError;
 use crate::proxy::request_body::RequestBody;
@@ -26,11 +27,13 @@ where
     })
 }
 
-/// The trailers that the head tells of. Others are nobody's to expect.
+/// The trailers that the head tells of, as many as there may be. Others are nobody's
+/// to expect.
 fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     let lists = headers.get_all(TRAILER).iter();
     lists
         .flat_map(|list| list.as_bytes().split(|&byte| byte == b','))
+        .take(MOST_FIELDS)
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect()
 }
