@@ -126,13 +126,10 @@ def open_loop(run):
                 f"{name} adds to direct: p50 {rounds.difference(name, 'direct', P50[1]).show(0)} us, "
                 f"p99 {rounds.difference(name, 'direct', P99[1]).show(0)} us.")
     if "HAProxy" in rounds.names:
+        calm, trusted = rounds.quiet("edge", "HAProxy", "direct")
         for what, value in [("p50", P50[1]), ("p99", P99[1])]:
-            edge = rounds.difference("edge", "direct", value)
-            haproxy = rounds.difference("HAProxy", "direct", value)
-            ratio = Figure([mine / theirs for mine, theirs in zip(
-                [value(one["edge"]) - value(one["direct"]) for one in rounds.quiet()[0]],
-                [value(one["HAProxy"]) - value(one["direct"]) for one in rounds.quiet()[0]]) if theirs > 0],
-                edge.trusted and haproxy.trusted)
+            added = [[value(one[name]) - value(one["direct"]) for name in ("edge", "HAProxy")] for one in calm]
+            ratio = Figure([mine / theirs for mine, theirs in added if theirs > 0], trusted)
             if ratio.values:
                 section.budget(Budget(f"added latency {what}, of HAProxy's", ratio, 1.0))
     return section

@@ -81,30 +81,31 @@ class Rounds:
     def names(self):
         return list(self.rounds[0]) if self.rounds else []
 
-    @property
-    def disturbed(self):
-        return sum(self.is_disturbed(one) for one in self.rounds)
+    def disturbed(self, name):
+        """How often it was."""
+        return sum(self.is_disturbed(one, name) for one in self.rounds)
 
-    def is_disturbed(self, one):
-        return any(result.is_disturbed and not self.excused(name) for name, result in one.items())
+    def is_disturbed(self, one, name):
+        return one[name].is_disturbed and not self.excused(name)
 
-    def quiet(self):
-        """The rounds that count, and whether there were any: else all, marked."""
-        calm = [one for one in self.rounds if not self.is_disturbed(one)]
+    def quiet(self, *names):
+        """The rounds in which nobody disturbed any of them, and whether there were such:
+        else all, marked. What disturbed others, at another moment, does not matter."""
+        calm = [one for one in self.rounds if not any(self.is_disturbed(one, name) for name in names)]
         return (calm, True) if calm else (self.rounds, False)
 
     def figure(self, name, value):
         """Least, median and most of a figure."""
-        calm, trusted = self.quiet()
+        calm, trusted = self.quiet(name)
         return Figure([value(one[name]) for one in calm], trusted)
 
     def ratio(self, name, reference, value):
         """Of the ratio within each round, which is what may be compared."""
-        calm, trusted = self.quiet()
+        calm, trusted = self.quiet(name, reference)
         return Figure([value(one[name]) / value(one[reference]) for one in calm if value(one[reference])], trusted)
 
     def difference(self, name, reference, value):
-        calm, trusted = self.quiet()
+        calm, trusted = self.quiet(name, reference)
         return Figure([value(one[name]) - value(one[reference]) for one in calm], trusted)
 
     def unexpected(self, name):

@@ -30,13 +30,15 @@ def plots_of(section):
             "CPU per answer, us (least, median, most)",
             [(name, section.rounds.figure(name, value)) for name in section.rounds.names]))
     if section.curves:
-        calm, _ = section.rounds.quiet()
         drawn.append(curves("latency by percentile, us", {
-            name: [(percent, value) for percent, value in calm[len(calm) // 2][name].steps]
-            for name in section.rounds.names}))
+            name: middle(section.rounds.quiet(name)[0])[name].steps for name in section.rounds.names}))
     if section.lines:
         drawn.append(lines("answered against offered, thousands a second", section.lines))
     return drawn
+
+
+def middle(rounds):
+    return rounds[len(rounds) // 2]
 
 
 def bars(title, figures):

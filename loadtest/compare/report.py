@@ -61,11 +61,11 @@ class Section:
     def all_notes(self):
         notes = list(self.notes)
         if self.rounds:
-            thrown = self.rounds.disturbed
-            if thrown:
-                notes.append(f"{thrown} of {len(self.rounds.rounds)} rounds were disturbed"
-                             + (" and are in no figure." if thrown < len(self.rounds.rounds) else ": ALL, so these figures say little."))
+            rounds = len(self.rounds.rounds)
             for name in self.rounds.names:
+                if thrown := self.rounds.disturbed(name):
+                    notes.append(f"{name} was disturbed in {thrown} of {rounds} rounds"
+                                 + (", which are in no figure of it." if thrown < rounds else ": ALL, so its figures say little."))
                 if wrong := self.rounds.unexpected(name):
                     notes.append(f"{name}: {wrong:,} answers were not what was expected.")
         return notes

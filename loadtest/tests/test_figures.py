@@ -43,15 +43,23 @@ class SeveralRounds(unittest.TestCase):
 
     def test_a_disturbed_round_is_in_no_figure(self):
         rounds = self.rounds((result(9.0), result(10.0)), (result(50.0, others=0.2), result(10.0)))
-        self.assertEqual(rounds.disturbed, 1)
+        self.assertEqual(rounds.disturbed("edge"), 1)
         figure = rounds.figure("edge", lambda one: one.cpu_us)
         self.assertEqual((len(figure.values), figure.trusted), (1, True))
+        ratio = rounds.ratio("nginx", "edge", lambda one: one.cpu_us)
+        self.assertEqual((len(ratio.values), ratio.trusted), (1, True))
+
+    def test_who_was_undisturbed_counts_whatever_happened_to_others(self):
+        rounds = self.rounds((result(9.0), result(10.0, others=0.2)), (result(9.0), result(10.0)))
+        self.assertEqual(len(rounds.figure("edge", lambda one: one.cpu_us).values), 2)
+        self.assertEqual(len(rounds.figure("nginx", lambda one: one.cpu_us).values), 1)
 
     def test_who_is_disturbed_on_purpose_is_excused(self):
         for calm, counted in [(0.0, 1), (0.2, 0)]:
             rounds = Rounds(excused=lambda name: name == "beside a writer")
             rounds.add({"edge": result(others=calm), "beside a writer": result(others=0.9)})
-            self.assertEqual(len(rounds.rounds) - rounds.disturbed, counted)
+            calm, trusted = rounds.quiet("edge", "beside a writer")
+            self.assertEqual(len(calm) if trusted else 0, counted)
 
     def test_figures_of_disturbed_rounds_alone_are_marked(self):
         rounds = self.rounds((result(9.0, others=0.2), result(10.0)))
