@@ -114,7 +114,7 @@ struct Names(Clock);
 impl MakeRequestId for Names {
     fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
         let name = context::RequestId::generate(self.0.wall());
-        Some(RequestId::new(name.header().clone()))
+        Some(RequestId::new(name.to_header()))
     }
 }
 

@@ -12,8 +12,8 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -85,7 +85,8 @@ impl serde::Serialize for Timestamp {
     }
 }
 
-/// A point on the monotonic clock: nanoseconds since the clock was made.
+/// A point on the monotonic clock: nanoseconds since some moment before, the same for
+/// all of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(u64);
 
@@ -122,7 +123,7 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System { started: Instant },
+    System { origin: Instant },
     Manual(Arc<ManualTime>),
 }
 
@@ -133,10 +134,11 @@ struct ManualTime {
 }
 
 impl Clock {
-    /// The system's clocks, with ticks counted from this call.
+    /// The system's clocks, with ticks counted from the first call.
     pub fn system() -> Self {
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
         Self(Source::System {
-            started: Instant::now(),
+            origin: *ORIGIN.get_or_init(Instant::now),
         })
     }
 
@@ -173,7 +175,7 @@ impl Clock {
     /// there: for what happens at the same moment as something that was timed.
     pub fn last_tick(&self) -> Tick {
         match &self.0 {
-            Source::System { started } => nanos(Turn::last().saturating_duration_since(*started)),
+            Source::System { origin } => Turn::last().unwrap_or_else(|| Turn::look(*origin)).tick,
             Source::Manual(_) => self.tick(),
         }
     }
@@ -194,14 +196,26 @@ impl Clock {
 
     pub fn tick(&self) -> Tick {
         match &self.0 {
-            Source::System { started } => nanos(Turn::now().saturating_duration_since(*started)),
+            Source::System { origin } => Turn::look(*origin).tick,
             Source::Manual(time) => Tick(time.tick.load(Ordering::SeqCst)),
         }
     }
 }
 
-fn nanos(since: Duration) -> Tick {
-    Tick(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+/// What a timer's deadline counts from: now, but inside a [`Turn`] as of when a clock was
+/// last read there.
+#[cfg(feature = "edge")]
+pub(crate) fn instant() -> tokio::time::Instant {
+    use tokio::time::Instant;
+    Turn::last().map_or_else(Instant::now, |looked| looked.at.into())
+}
+
+/// One reading of the system's clock.
+#[derive(Clone, Copy, Debug)]
+struct Looked {
+    #[cfg(feature = "edge")]
+    at: Instant,
+    tick: Tick,
 }
 
 /// One turn of a task of this thread: it is over too soon for the clock to have
@@ -212,7 +226,7 @@ pub struct Turn(());
 
 thread_local! {
     static IN_A_TURN: Cell<bool> = const { Cell::new(false) };
-    static LAST: Cell<Option<Instant>> = const { Cell::new(None) };
+    static LAST: Cell<Option<Looked>> = const { Cell::new(None) };
 }
 
 impl Turn {
@@ -223,16 +237,23 @@ impl Turn {
         Self(())
     }
 
-    fn now() -> Instant {
-        let now = Instant::now();
+    fn look(origin: Instant) -> Looked {
+        let at = Instant::now();
+        let nanos = at.saturating_duration_since(origin).as_nanos();
+        let tick = Tick(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let looked = Looked {
+            #[cfg(feature = "edge")]
+            at,
+            tick,
+        };
         if IN_A_TURN.get() {
-            LAST.set(Some(now));
+            LAST.set(Some(looked));
         }
-        now
+        looked
     }
 
-    fn last() -> Instant {
-        LAST.get().unwrap_or_else(Self::now)
+    fn last() -> Option<Looked> {
+        LAST.get()
     }
 }
 

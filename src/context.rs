@@ -57,9 +57,17 @@ pub struct ClientCertificate {
 }
 
 /// What a request is called in answers, logs and by the upstream: 1 to 128
-/// visible ASCII characters. A clone shares them.
+/// visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(HeaderValue);
+pub struct RequestId(Id);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Id {
+    /// A UUID, as text. It is here and not on the heap: most requests come without an
+    /// id, and this one is copied often.
+    Ours([u8; uuid::fmt::Hyphenated::LENGTH]),
+    Given(HeaderValue),
+}
 
 impl RequestId {
     /// The field that carries it.
@@ -79,7 +87,7 @@ impl RequestId {
     pub fn new(value: HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let valid = (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-        valid.then_some(Self(value))
+        valid.then_some(Self(Id::Given(value)))
     }
 
     /// A UUIDv7 of `at`, for a request that came without a name.
@@ -90,19 +98,32 @@ impl RequestId {
         let mut random = [0; 10];
         random[..8].copy_from_slice(&next_random().to_be_bytes());
         random[8..].copy_from_slice(&next_random().to_be_bytes()[..2]);
-        let mut text = uuid::Uuid::encode_buffer();
-        let text = at.uuid(random).hyphenated().encode_lower(&mut text);
-        // why: hexadecimal digits and hyphens are a header value.
-        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
+        let mut text = [0; _];
+        at.uuid(random).hyphenated().encode_lower(&mut text);
+        Self(Id::Ours(text))
     }
 
     pub fn as_str(&self) -> &str {
         // why: made of visible ASCII only, which is always text.
-        self.0.to_str().unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    pub const fn header(&self) -> &HeaderValue {
-        &self.0
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Id::Ours(text) => text,
+            Id::Given(value) => value.as_bytes(),
+        }
+    }
+
+    /// The value of [`FIELD`](Self::FIELD).
+    pub fn to_header(&self) -> HeaderValue {
+        match &self.0 {
+            // why: hexadecimal digits and hyphens are a header value.
+            Id::Ours(text) => {
+                HeaderValue::from_bytes(text).unwrap_or(HeaderValue::from_static("-"))
+            }
+            Id::Given(value) => value.clone(),
+        }
     }
 }
 
@@ -171,8 +192,9 @@ impl Refused {
         let id = request_id.map(RequestId::as_str);
         let mut response = self.refusal.response_in(id, headers);
         if let Some(id) = request_id {
-            let field = id.header().clone();
-            response.headers_mut().insert(RequestId::FIELD, field);
+            response
+                .headers_mut()
+                .insert(RequestId::FIELD, id.to_header());
         }
         extensions.insert(self);
         *response.extensions_mut() = extensions;

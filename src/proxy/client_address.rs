@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 use ipnet::IpNet;
 
+use super::telling::FORWARDED_FOR;
 use crate::context::Peer;
-
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whom to believe about the client's address.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ impl ClientAddressRule {
             return peer.address;
         }
         headers
-            .get_all(X_FORWARDED_FOR)
+            .get_all(FORWARDED_FOR.name)
             .iter()
             .rev()
             .flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','))
@@ -83,7 +82,7 @@ mod tests {
         );
         let mut headers = HeaderMap::new();
         for list in forwarded_for {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(list).unwrap());
+            headers.append(FORWARDED_FOR.name, HeaderValue::from_str(list).unwrap());
         }
         let peer = rule.peer(peer.parse().unwrap());
         rule.client(peer, &headers).to_string()

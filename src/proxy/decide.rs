@@ -10,18 +10,15 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use tower_service::Service;
 
 use super::fields::is_disguised;
-use super::head::X_EDGE_ROUTE;
-use super::key_fields::{KeyFields, X_EDGE_KEY_ID, X_EDGE_KEY_NAME, X_EDGE_PERMISSIONS};
+use super::head::tell_key;
+use super::telling::{InMap, KEY_ID, KEY_NAME, PERMISSIONS, ROUTE, Telling};
 use crate::context::{Admitted, RequestContext};
 use crate::problem::{self, Kind, Problem};
 
 /// What of the key and the route is said. Where one is not, nobody may say it.
-pub const SAID_BY_US: [HeaderName; 4] = [
-    X_EDGE_KEY_ID,
-    X_EDGE_KEY_NAME,
-    X_EDGE_PERMISSIONS,
-    X_EDGE_ROUTE,
-];
+pub fn said_by_us() -> [HeaderName; 4] {
+    [KEY_ID, KEY_NAME, PERMISSIONS, ROUTE].map(|field| field.name)
+}
 
 /// Where the edge forwards, it takes such a field off. Who asks cannot be told to.
 const DISGUISED: Kind = Kind {
@@ -46,7 +43,6 @@ pub fn decide<B>(
     Error = Infallible,
     Future = Ready<Result<Decided, Infallible>>,
 > + Clone {
-    let keys = Rc::new(KeyFields::new());
     tower::service_fn(move |request: Request<B>| {
         if request.headers().keys().any(is_disguised) {
             let context = request.extensions().get::<RequestContext>();
@@ -60,10 +56,9 @@ pub fn decide<B>(
             }
         }
         if let Some(context) = request.extensions().get::<RequestContext>() {
-            if let Some(entry) = context.identity.entry() {
-                keys.set(entry, headers);
-            }
-            headers.insert(X_EDGE_ROUTE, context.route.name.header().clone());
+            let mut told = InMap::new(headers);
+            tell_key(&mut told, context.identity.key());
+            told.tell(&ROUTE, context.route.name.header());
             response.extensions_mut().insert(Admitted);
         }
         ready(Ok(response))

@@ -24,6 +24,7 @@ use super::request_body::RequestBody;
 use super::response_body::Source;
 use super::way::Way;
 use super::{BoxError, Failure, ResponseBody, head};
+use crate::clock;
 
 /// How a request comes to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +134,10 @@ where
 {
     fn sent(sender: Sender<B>, kept: bool, request: Request<RequestBody<B>>, way: &Way<B>) -> Self {
         match sender {
-            Sender::Http1(mut connection) => match connection.send(request) {
+            Sender::Http1(mut connection) => match connection.send(request, &way.lines) {
                 Ok(()) => Self::Http1 {
                     connection,
-                    due: way.patience_from(Instant::now()),
+                    due: way.patience_from(clock::instant()),
                 },
                 Err(untaken) if kept => {
                     way.lane.counters.retries.increment(1);

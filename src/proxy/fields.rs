@@ -55,6 +55,8 @@ impl Fate {
         let folded = std::str::from_utf8(&folded[..length]).unwrap_or_default();
         match Self::of_plain(folded) {
             Self::Keep if !matches!(folded, "host" | "content-length" | "trailer") => Self::Keep,
+            // What a request is called decides nothing.
+            _ if folded == "x-request-id" => Self::Keep,
             _ => Self::Disguised,
         }
     }
@@ -77,6 +79,7 @@ impl Fate {
             | b"x-http-method"
             | b"x-original-url"
             | b"x-rewrite-url" => Self::Override,
+            b"x-request-id" => Self::Ours,
             [b'x', b'-', rest @ ..] if rest.starts_with(b"edge-") => Self::Ours,
             [b'x', b'-', rest @ ..] if rest.starts_with(b"forwarded-") => Self::Forwarded,
             _ => Self::Keep,
@@ -238,6 +241,7 @@ mod tests {
             "Expect",
             "X-Edge-Key-Id",
             "x_edge_key_id",
+            "X-Request-Id",
             "X-Edge_Anything-At-All-However-Long-It-May-Be-And-It-May-Be-Long",
             "X_Edge_Anything_At_All_However_Long_It_May_Be_And_It_May_Be_Long",
             "X-HTTP-Method-Override",
@@ -302,6 +306,7 @@ mod tests {
             ("authorization", "Basic eA=="),
             ("x-edgeware", "1"),
             ("x_custom", "1"),
+            ("x_request_id", "1"),
             ("x-forwarder", "1"),
             ("trailer", "x-sum"),
             ("content-length", "3"),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 
 use super::exchange::Exchange;
-use super::head::{self, Heads, Vouching};
+use super::head::{self, Heads, Rewritten, Vouching};
 use super::lanes::Lanes;
 use super::request_body::RequestBody;
 use super::tunnel::{Switch, mark};
@@ -111,7 +111,7 @@ where
         if tunnel && http2 {
             return Err(Failure::NoTunnels);
         }
-        let wish = self.heads.rewrite(
+        let Rewritten { upgrade, lines } = self.heads.rewrite(
             request.headers_mut(),
             context,
             &lane.upstream,
@@ -121,7 +121,8 @@ where
             Switch::for_http2(&route.tunnels)
         } else {
             // A stream of HTTP/2 cannot become a tunnel by an `Upgrade`.
-            wish.filter(|_| may_switch && !http2)
+            upgrade
+                .filter(|_| may_switch && !http2)
                 .and_then(|wish| Switch::listed(&wish, &route.tunnels))
         };
         let switch = switch
@@ -148,6 +149,7 @@ where
             may_repeat: http2 && lane_retries,
             upload,
             switch: switch.map(Box::new),
+            lines,
             deadline,
         };
         Ok((way, request))

@@ -1,14 +1,15 @@
 //! The outermost layer: what a request is called, whose it is, where it goes.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use http::header::ORIGIN;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -34,7 +35,7 @@ pub struct IngressLayer<C>(Rc<Shared<C>>);
 
 #[derive(Debug)]
 struct Shared<C> {
-    routes: Arc<ArcSwap<RouteTable>>,
+    routes: RefCell<Cache<Arc<ArcSwap<RouteTable>>, Arc<RouteTable>>>,
     client_address: ClientAddressRule,
     clock: Clock,
     refusals: C,
@@ -51,7 +52,7 @@ impl<C> IngressLayer<C> {
         clock: Clock,
     ) -> Self {
         Self(Rc::new(Shared {
-            routes,
+            routes: RefCell::new(Cache::new(routes)),
             client_address,
             clock,
             refusals,
@@ -261,8 +262,10 @@ impl<S, C, A> Ingress<S, C, A> {
         target::check_transfer_coding(request.headers())?;
         target::check(request)?;
         let host = target::host_of(request)?;
-        let routes = self.shared.routes.load();
+        let mut routes = self.shared.routes.borrow_mut();
+        let routes = routes.load();
         let route = routes.find(host.as_ref(), request.uri().path())?;
+        target::to_origin_form(request)?;
         let cors = match &route.cors {
             Some(cors) if Cors::is_preflight(request.method(), request.headers()) => {
                 let answer = cors.answer_preflight(request.headers());
@@ -375,17 +378,14 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // Marked where it is: the response is not moved for it.
-        let mut polled = poll_state::<F, A, R, E>(this.state, cx);
-        if let Poll::Ready(Ok(response)) = &mut polled {
-            let request_id = this.request_id.header().clone();
-            response.headers_mut().insert(RequestId::FIELD, request_id);
-            this.asked.answered(response);
-            if *this.is_grpc {
-                grpc::spell(response);
-            }
+        let mut response = ready!(poll_state::<F, A, R, E>(this.state, cx))?;
+        let request_id = this.request_id.to_header();
+        response.headers_mut().insert(RequestId::FIELD, request_id);
+        this.asked.answered(&response);
+        if *this.is_grpc {
+            grpc::spell(&mut response);
         }
-        polled
+        Poll::Ready(Ok(response))
     }
 }
 
@@ -403,11 +403,9 @@ where
             future,
             cors: Some(cors),
         } => {
-            let mut polled = A::poll(future, cx);
-            if let Poll::Ready(Ok(response)) = &mut polled {
-                cors.mark(response.headers_mut());
-            }
-            polled
+            let mut response = ready!(A::poll(future, cx))?;
+            cors.mark(response.headers_mut());
+            Poll::Ready(Ok(response))
         }
         StateProjected::Answered { response } => match response.take() {
             Some(response) => Poll::Ready(Ok(*response)),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use http_body::Body;
@@ -18,12 +18,13 @@ use crate::clock::Clock;
 /// A worker's lanes, by the name of the upstream. They follow the upstreams
 /// when those are swapped; those of an unchanged one keep their connections.
 pub(super) struct Lanes<B> {
-    source: Arc<ArcSwap<Upstreams>>,
     clock: Clock,
     current: RefCell<Current<B>>,
 }
 
 struct Current<B> {
+    source: Cache<Arc<ArcSwap<Upstreams>>, Arc<Upstreams>>,
+    /// What the groups are of.
     upstreams: Arc<Upstreams>,
     groups: Groups<B>,
 }
@@ -47,21 +48,25 @@ where
     pub(super) fn new(source: Arc<ArcSwap<Upstreams>>, clock: Clock) -> Self {
         let upstreams = source.load_full();
         let groups = opened(&upstreams, &HashMap::default(), &clock);
+        let current = Current {
+            source: Cache::new(source),
+            upstreams,
+            groups,
+        };
         Self {
-            source,
             clock,
-            current: RefCell::new(Current { upstreams, groups }),
+            current: RefCell::new(current),
         }
     }
 
     /// The lane that the next request to an upstream takes, and whether it is
     /// to wait there for a connection.
     pub(super) fn engage(&self, upstream: &str) -> Result<(Engaged<B>, bool), Failure> {
-        let upstreams = self.source.load();
         let current = &mut *self.current.borrow_mut();
-        if !Arc::ptr_eq(&upstreams, &current.upstreams) {
-            current.groups = opened(&upstreams, &current.groups, &self.clock);
-            current.upstreams = Arc::clone(&upstreams);
+        let upstreams = current.source.load();
+        if !Arc::ptr_eq(upstreams, &current.upstreams) {
+            current.groups = opened(upstreams, &current.groups, &self.clock);
+            current.upstreams = Arc::clone(upstreams);
         }
         let group = current.groups.get(upstream).ok_or(Failure::NoUpstream)?;
         let mut permits = group.upstream.admit()?;

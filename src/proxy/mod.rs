@@ -5,8 +5,8 @@
 //! An upstream may believe what it is told: everything that only this proxy
 //! may say is removed from what a client sent, before it is said.
 
-mod addresses;
 mod client_address;
+mod client_side;
 mod decide;
 mod exchange;
 mod failure;
@@ -20,21 +20,20 @@ mod http1;
 mod http2;
 mod http2_request;
 mod ingress;
-mod key_fields;
 mod lanes;
 mod meters;
 mod pool;
 mod request_body;
 mod response_body;
 mod target;
-mod text;
+mod telling;
 mod tunnel;
 mod upstream;
 mod way;
 mod websocket;
 
 pub use client_address::ClientAddressRule;
-pub use decide::{Decided, SAID_BY_US, decide};
+pub use decide::{Decided, decide, said_by_us};
 pub use failure::Failure;
 pub use forward::{Forwarded, forward};
 pub use forwarded::{ForwardedFields, ForwardedFor};

@@ -2,7 +2,7 @@
 //! is to read as we do.
 
 use http::header::{HOST, TRANSFER_ENCODING};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use hyper::ext::Protocol;
 
@@ -36,16 +36,16 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
 }
 
 /// The host that a request is for; none for an HTTP/1.0 request that names
-/// none. A target in absolute form is cut to its path, its authority becomes
-/// the `Host`, and a `Host` that says otherwise is refused.
-pub(super) fn host_of<B>(request: &mut Request<B>) -> Result<Option<Host>, Refusal> {
+/// none. The authority of a target in absolute form is it, and a `Host` that says
+/// otherwise is refused.
+pub(super) fn host_of<B>(request: &Request<B>) -> Result<Option<Host<'_>>, Refusal> {
     let in_target = match request.uri().authority() {
         Some(authority) => {
             let scheme = request.uri().scheme();
             if scheme != Some(&Scheme::HTTP) && scheme != Some(&Scheme::HTTPS) {
                 return Err(Refusal::UnsupportedTarget);
             }
-            Some(authority.clone())
+            Some(authority)
         }
         None if !request.uri().path().starts_with('/') => {
             return Err(Refusal::UnsupportedTarget);
@@ -63,11 +63,10 @@ pub(super) fn host_of<B>(request: &mut Request<B>) -> Result<Option<Host>, Refus
     if in_field.is_some_and(|in_field| in_field != host) {
         return Err(Refusal::BadHost);
     }
-    to_origin_form(request, &authority)?;
     Ok(Some(host))
 }
 
-fn host_field(headers: &HeaderMap) -> Result<Option<Host>, Refusal> {
+fn host_field(headers: &HeaderMap) -> Result<Option<Host<'_>>, Refusal> {
     let mut fields = headers.get_all(HOST).iter();
     match (fields.next(), fields.next()) {
         (None, _) => Ok(None),
@@ -79,7 +78,11 @@ fn host_field(headers: &HeaderMap) -> Result<Option<Host>, Refusal> {
     }
 }
 
-fn to_origin_form<B>(request: &mut Request<B>, authority: &Authority) -> Result<(), Refusal> {
+/// Cuts a target in absolute form to its path; its authority becomes the `Host`.
+pub(super) fn to_origin_form<B>(request: &mut Request<B>) -> Result<(), Refusal> {
+    let Some(authority) = request.uri().authority() else {
+        return Ok(());
+    };
     let field = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::BadHost)?;
     request.headers_mut().insert(HOST, field);
     let root = || PathAndQuery::from_static("/");

@@ -10,6 +10,7 @@ use super::http2::Place;
 use super::lanes::Group;
 use super::pool::Engaged;
 use super::request_body::Upload;
+use super::telling::Lines;
 use super::tunnel::Switch;
 use super::upstream::Set;
 use super::{BoxError, Failure};
@@ -27,6 +28,8 @@ pub(super) struct Way<B> {
     pub(super) upload: Option<Rc<Upload<B>>>,
     /// What its connection may become. Rare, so it may allocate.
     pub(super) switch: Option<Box<Switch>>,
+    /// What is told over HTTP/1.1, behind the request's own fields.
+    pub(super) lines: Lines,
     /// When the route's time is over.
     pub(super) deadline: Option<Instant>,
 }

@@ -1,54 +1,49 @@
 //! The host that a request is for.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The longest name that DNS knows.
 const MAX_LENGTH: usize = 253;
 
 /// A host as routes are matched by it: lower case, without port, without the
-/// dot that may end a name. Lives on the stack.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Host {
-    // why: zero behind the length, so that equality is by content.
-    buffer: [u8; MAX_LENGTH],
-    length: u8,
-}
+/// dot that may end a name. Nearly every one was sent so, and is borrowed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Host<'a>(Cow<'a, [u8]>);
 
-impl Host {
+impl<'a> Host<'a> {
     /// From a `Host` field or the authority of a URL: `None` when it is empty,
     /// not a name or address, or has user information.
-    pub fn parse(authority: &[u8]) -> Option<Self> {
+    pub fn parse(authority: &'a [u8]) -> Option<Self> {
         Self::plain(authority).or_else(|| Self::any(authority))
     }
 
     /// A name or an IPv4 address without a final dot, with or without a port, in
     /// one pass over it: nearly every one is.
-    fn plain(authority: &[u8]) -> Option<Self> {
-        let mut host = Self {
-            buffer: [0; MAX_LENGTH],
-            length: 0,
-        };
+    fn plain(authority: &'a [u8]) -> Option<Self> {
         let mut length = 0;
         let mut before = b'.';
-        for (to, &byte) in host.buffer.iter_mut().zip(authority) {
+        let mut is_lower = true;
+        for &byte in authority {
             let lower = LOWER[usize::from(byte)];
             if lower == 0 || lower == b'.' && before == b'.' {
                 break;
             }
-            *to = lower;
+            is_lower &= lower == byte;
             length += 1;
             before = lower;
         }
-        match &authority[length..] {
-            [] => {}
-            [b':', port @ ..] if is_port(port) => {}
-            _ => return None,
-        }
-        host.length = u8::try_from(length).ok()?;
-        (before != b'.').then_some(host)
+        let (host, port) = authority.split_at(length);
+        let ends = match port {
+            [] => true,
+            [b':', port @ ..] => is_port(port),
+            _ => false,
+        };
+        let whole = ends && before != b'.' && length <= MAX_LENGTH;
+        whole.then(|| Self::of(host, is_lower))
     }
 
-    fn any(authority: &[u8]) -> Option<Self> {
+    fn any(authority: &'a [u8]) -> Option<Self> {
         let host = without_port(authority)?;
         let host = match host.strip_suffix(b".") {
             Some(name) if !host.starts_with(b"[") => name,
@@ -63,13 +58,14 @@ impl Host {
         if !valid || host.is_empty() || host.len() > MAX_LENGTH {
             return None;
         }
-        let mut buffer = [0; MAX_LENGTH];
-        for (to, from) in buffer.iter_mut().zip(host) {
-            *to = from.to_ascii_lowercase();
-        }
-        Some(Self {
-            buffer,
-            length: u8::try_from(host.len()).ok()?,
+        Some(Self::of(host, !host.iter().any(u8::is_ascii_uppercase)))
+    }
+
+    fn of(host: &'a [u8], is_lower: bool) -> Self {
+        Self(if is_lower {
+            Cow::Borrowed(host)
+        } else {
+            Cow::Owned(host.to_ascii_lowercase())
         })
     }
 
@@ -79,7 +75,7 @@ impl Host {
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.buffer[..usize::from(self.length)]
+        &self.0
     }
 }
 
@@ -123,7 +119,7 @@ fn without_port(authority: &[u8]) -> Option<&[u8]> {
     is_port(&port[1..]).then_some(host)
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for Host<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Host({})", self.as_str())
     }
@@ -178,6 +174,7 @@ mod tests {
             let parsed = Host::parse(authority.as_bytes());
             assert_eq!(parsed.as_ref().map(Host::as_str), host, "{authority}");
         }
+        assert!(Host::parse("a".repeat(253).as_bytes()).is_some());
         assert!(Host::parse("a".repeat(254).as_bytes()).is_none());
     }
 }

@@ -58,7 +58,7 @@ impl RouteTable {
 
     /// The route of a request, or why it has none: [`Refusal::AmbiguousPath`]
     /// or [`Refusal::NoRoute`].
-    pub fn find(&self, host: Option<&Host>, path: &str) -> Result<&Arc<Route>, Refusal> {
+    pub fn find(&self, host: Option<&Host<'_>>, path: &str) -> Result<&Arc<Route>, Refusal> {
         let reading = Reading::of(path);
         if reading == Reading::Ambiguous {
             return Err(Refusal::AmbiguousPath);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::unasked::{GiveUp, Unasked};
+use crate::clock;
 use crate::pace::{Pace, Waited};
 
 /// What a connection is doing.
@@ -192,7 +193,7 @@ impl Activity {
         if self.open.get() == 0 {
             self.phase.set(Phase::Idle);
         }
-        self.since.set(Instant::now());
+        self.since.set(clock::instant());
     }
 
     /// Gives up the answers that were not asked for within `idle`, whatever else

@@ -22,7 +22,7 @@ pub(super) fn decide(
         drain_idle: config.server.drain_idle,
         drain_timeout: config.server.drain_timeout,
     };
-    let told = [&proxy::SAID_BY_US[..], &parts.credentials].concat();
+    let told = [&proxy::said_by_us()[..], &parts.credentials].concat();
     let parts = Arc::clone(parts);
     listeners.start(threads, limits, &told, move |thread| {
         let stack = parts.verdicts(workers + thread);

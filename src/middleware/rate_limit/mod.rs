@@ -8,7 +8,7 @@ pub use refusals::{RateLimitRefusals, RateLimitRefusalsLayer, RefusalsFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Request, Response, header};
 use pin_project_lite::pin_project;
@@ -158,7 +158,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             Projected::Inner { future, standing } => {
-                poll_inner::<F, A, R, E>(future, cx, standing.as_ref())
+                let mut response = ready!(A::poll(future, cx))?;
+                if let Some(standing) = standing {
+                    fields::append(response.headers_mut(), standing);
+                }
+                Poll::Ready(Ok(response))
             }
             Projected::Refused { refusing, standing } => match refusing.take() {
                 Some(refusing) => Poll::Ready(Ok(refused(refusing, standing))),
@@ -167,21 +171,4 @@ where
             },
         }
     }
-}
-
-/// Marks the response where it is: it is not moved for it.
-fn poll_inner<F, A, R, E>(
-    future: Pin<&mut F>,
-    cx: &mut Context<'_>,
-    standing: Option<&Standing>,
-) -> Poll<Result<Response<problem::Body<A::Inner>>, E>>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-    A: Answers<R>,
-{
-    let mut polled = A::poll(future, cx);
-    if let (Poll::Ready(Ok(response)), Some(standing)) = (&mut polled, standing) {
-        fields::append(response.headers_mut(), standing);
-    }
-    polled
 }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Response;
 use pin_project_lite::pin_project;
@@ -103,11 +103,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        // Told where it is: the response is not moved for it.
-        let mut polled = this.future.poll(cx);
-        if let Poll::Ready(Ok(response)) = &mut polled {
-            this.rules.tell(response);
-        }
-        polled
+        let mut response = ready!(this.future.poll(cx))?;
+        this.rules.tell(&mut response);
+        Poll::Ready(Ok(response))
     }
 }

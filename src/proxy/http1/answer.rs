@@ -1,6 +1,6 @@
 //! The head of an answer, and where its body ends.
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -23,8 +23,9 @@ pub(super) struct Answer {
     pub(super) goes_on: bool,
 }
 
-/// Reads the head of one answer, past those that only say that it will come.
-#[derive(Clone, Copy, Debug)]
+/// Reads the head of one answer after the other, past those that only say that it will
+/// come.
+#[derive(Debug, Default)]
 pub(super) struct Reader {
     /// It answers a `HEAD`.
     without_body: bool,
@@ -32,16 +33,18 @@ pub(super) struct Reader {
     interim_bytes: usize,
     /// So much holds no whole head.
     looked_at: usize,
+    /// Of the names and values of a head. Its room is used again.
+    places: Vec<(Place, Place)>,
 }
 
 impl Reader {
-    pub(super) const fn new(without_body: bool) -> Self {
-        Self {
+    /// The next answer is to be read.
+    pub(super) fn begin(&mut self, without_body: bool) {
+        *self = Self {
             without_body,
-            interim: 0,
-            interim_bytes: 0,
-            looked_at: 0,
-        }
+            places: mem::take(&mut self.places),
+            ..Self::default()
+        };
     }
 
     /// The answer at the beginning of `buffer`, if it has all of the head. The
@@ -56,7 +59,7 @@ impl Reader {
                 return self.goes_on(buffer.len());
             }
             let seen = &buffer[..buffer.len().min(READ_AHEAD)];
-            let Some(head) = Head::parse(seen)? else {
+            let Some(head) = Head::parse(seen, &mut self.places)? else {
                 return self.goes_on(buffer.len());
             };
             self.looked_at = 0;
@@ -65,7 +68,8 @@ impl Reader {
                 self.skip(bytes.len())?;
                 continue;
             }
-            return head.read(&bytes, fields, self.without_body).map(Some);
+            let answer = head.read(&bytes, &self.places, fields, self.without_body);
+            return answer.map(Some);
         }
     }
 
@@ -99,7 +103,7 @@ fn has_end(bytes: &[u8], looked_at: usize) -> bool {
 }
 
 /// Where a name or a value lies.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Place {
     start: u16,
     length: u16,
@@ -122,19 +126,17 @@ impl Place {
     }
 }
 
-/// A head that was parsed, by what lies where.
+/// A head that was parsed, without its fields.
 struct Head {
     length: usize,
     status: StatusCode,
     is_http_11: bool,
     reason: Option<ReasonPhrase>,
-    fields: [(Place, Place); MOST_FIELDS],
-    count: usize,
 }
 
 impl Head {
-    /// `None` when it goes on.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Broke> {
+    /// `None` when it goes on. Where its fields lie goes into `places`.
+    fn parse(bytes: &[u8], places: &mut Vec<(Place, Place)>) -> Result<Option<Self>, Broke> {
         let mut room = [const { MaybeUninit::<Header<'_>>::uninit() }; MOST_FIELDS];
         let mut head = httparse::Response::new(&mut []);
         let parsed = ParserConfig::default()
@@ -145,32 +147,29 @@ impl Head {
         };
         let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
         let status = status.ok_or(Broke::Malformed("there is no such status"))?;
-        let mut fields = [(Place::default(), Place::default()); MOST_FIELDS];
-        for (field, place) in head.headers.iter().zip(&mut fields) {
-            *place = (
-                Place::of(field.name.as_bytes(), bytes),
-                Place::of(field.value, bytes),
-            );
-        }
+        places.clear();
+        places.extend(head.headers.iter().map(|field| {
+            let name = Place::of(field.name.as_bytes(), bytes);
+            (name, Place::of(field.value, bytes))
+        }));
         Ok(Some(Self {
             length,
             status,
             is_http_11: head.version == Some(1),
             reason: reason(status, head.reason),
-            count: head.headers.len(),
-            fields,
         }))
     }
 
     fn read(
         self,
         bytes: &Bytes,
+        places: &[(Place, Place)],
         fields: &mut HeaderMap,
         without_body: bool,
     ) -> Result<Answer, Broke> {
         let mut framing = Framing::default();
-        fields.reserve(self.count);
-        for (name, value) in &self.fields[..self.count] {
+        fields.reserve(places.len());
+        for (name, value) in places {
             let name = HeaderName::from_bytes(&bytes[name.range()]);
             let value = HeaderValue::from_maybe_shared(bytes.slice(value.range()));
             let (Ok(name), Ok(value)) = (name, value) else {
@@ -182,7 +181,7 @@ impl Head {
         let body = framing.body(self.status, self.is_http_11, without_body)?;
         let mut head = Response::new(());
         *head.status_mut() = self.status;
-        *head.headers_mut() = std::mem::take(fields);
+        *head.headers_mut() = mem::take(fields);
         if let Some(reason) = self.reason {
             head.extensions_mut().insert(reason);
         }

@@ -74,7 +74,7 @@ impl<B> Connection<B> {
             inbox: Inbox::new(),
             outbox: Outbox::default(),
             upload: None,
-            reader: Reader::new(false),
+            reader: Reader::default(),
             body: Body::Ended,
             goes_on: true,
             unwritten: None,
@@ -170,14 +170,15 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Begins to send a request. When not a byte of it was taken, it is given back
-    /// as it was.
+    /// Begins to send a request, with `lines` as they are behind its fields. When not
+    /// a byte of it was taken, it is given back as it was.
     pub(in crate::proxy) fn send(
         &mut self,
         mut request: Request<RequestBody<B>>,
+        lines: &[u8],
     ) -> Result<(), Untaken<B>> {
         let coding = request::coding(&request);
-        request::write(&request, coding.as_ref(), self.outbox.bytes());
+        request::write(&request, lines, coding.as_ref(), self.outbox.bytes());
         // A body may go with the head: it is waited for what there is of it.
         if coding.is_none()
             && let Err(error) = self.outbox.try_flush(&self.stream)
@@ -185,7 +186,7 @@ where
             let request = Box::new(request);
             return Err(Untaken { request, error });
         }
-        self.reader = Reader::new(*request.method() == Method::HEAD);
+        self.reader.begin(*request.method() == Method::HEAD);
         self.fields = mem::take(request.headers_mut());
         self.fields.clear();
         self.upload = coding.map(|coding| Upload {

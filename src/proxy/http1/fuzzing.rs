@@ -27,7 +27,8 @@ pub struct Read {
 /// after which the upstream closes. `None` when it is refused.
 pub fn read<'p>(to_head: bool, pieces: impl IntoIterator<Item = &'p [u8]>) -> Option<Read> {
     let mut pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
-    let (mut buffer, mut reader) = (BytesMut::new(), Reader::new(to_head));
+    let (mut buffer, mut reader) = (BytesMut::new(), Reader::default());
+    reader.begin(to_head);
     let answer = loop {
         buffer.extend_from_slice(pieces.next()?);
         if let Some(answer) = reader.read(&mut buffer, &mut HeaderMap::new()).ok()? {

@@ -38,8 +38,14 @@ fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// Writes the head. What tells of the body's end is written anew, and once.
-pub(super) fn write<B>(request: &Request<B>, coding: Option<&Coding>, out: &mut Vec<u8>) {
+/// Writes the head, with `lines` as they are behind its fields. What tells of the
+/// body's end is written anew, and once.
+pub(super) fn write<B>(
+    request: &Request<B>,
+    lines: &[u8],
+    coding: Option<&Coding>,
+    out: &mut Vec<u8>,
+) {
     let uri = request.uri();
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
@@ -57,6 +63,7 @@ pub(super) fn write<B>(request: &Request<B>, coding: Option<&Coding>, out: &mut 
             write_field(name, value.as_bytes(), out);
         }
     }
+    out.extend_from_slice(lines);
     match coding {
         Some(Coding::Length(length)) => write_length(*length, out),
         Some(Coding::Chunked(_)) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
