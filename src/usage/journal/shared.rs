@@ -82,11 +82,29 @@ pub(super) struct Segment<V> {
     /// Where the records end that it was begun with.
     begun: usize,
     synced: AtomicUsize,
+    /// It was final, all of it synced, and holds no memory for that.
+    let_go: AtomicBool,
 }
 
 impl<V: View> Segment<V> {
     pub(super) fn end(&self) -> usize {
         self.view.with(<[u8]>::len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let end = self.end();
+        let synced = self.synced.load(Ordering::Relaxed);
+        if end > synced {
+            self.view.sync(synced..end)?;
+            self.synced.store(end, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn let_go(&self) {
+        if !self.let_go.swap(true, Ordering::Relaxed) {
+            self.view.let_go();
+        }
     }
 }
 
@@ -172,6 +190,7 @@ impl<S: Storage> Shared<S> {
             view: current.memory.view(),
             begun: current.end,
             synced: AtomicUsize::new(0),
+            let_go: AtomicBool::new(false),
         }));
     }
 
@@ -227,19 +246,17 @@ impl<S: Storage> Shared<S> {
     }
 
     /// Waits until everything that was recorded before is on the disk. While
-    /// that fails, nothing is admitted.
+    /// that fails, nothing is admitted. What waits for the sink, perhaps for hours,
+    /// waits on the disk and not in memory.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let result = self.segments().iter().try_for_each(|segment| {
-            let end = segment.end();
-            let synced = segment.synced.load(Ordering::Relaxed);
-            if end > synced {
-                segment.view.sync(synced..end)?;
-                segment.synced.store(end, Ordering::Relaxed);
-            }
-            Ok(())
-        });
+        let segments = self.segments();
+        let result = segments.iter().try_for_each(|segment| segment.sync());
         self.failing.store(result.is_err(), Ordering::Relaxed);
-        result
+        result?;
+        if let [final_ones @ .., _] = &*segments {
+            final_ones.iter().for_each(|segment| segment.let_go());
+        }
+        Ok(())
     }
 
     /// The sink has everything before `position`.
