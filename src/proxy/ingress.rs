@@ -203,13 +203,15 @@ struct Asked<C> {
 }
 
 impl<C> Asked<C> {
-    fn answered<R>(&self, response: &Response<R>) {
+    /// Whether it was refused.
+    fn answered<R>(&self, response: &Response<R>) -> bool {
         let refused = response.extensions().get::<Refused>();
         let route = self.route.as_ref().map(|route| route.name.shared());
         let after = self.shared.clock.last_tick().since(self.received.tick);
         self.shared
             .meters
             .answered(route, refused.map(|refused| refused.refusal), after);
+        refused.is_some()
     }
 }
 
@@ -379,9 +381,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(poll_state::<F, A, R, E>(this.state, cx))?;
-        let request_id = this.request_id.to_header();
-        response.headers_mut().insert(RequestId::FIELD, request_id);
-        this.asked.answered(&response);
+        let is_refused = this.asked.answered(&response);
+        // A refusal says it already, as a rule.
+        if !is_refused || !response.headers().contains_key(RequestId::FIELD) {
+            let request_id = this.request_id.to_header();
+            response.headers_mut().insert(RequestId::FIELD, request_id);
+        }
         if *this.is_grpc {
             grpc::spell(&mut response);
         }

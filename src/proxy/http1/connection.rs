@@ -273,3 +273,31 @@ impl<B> fmt::Debug for Connection<B> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use rustix::net::{Shutdown, shutdown};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_of_which_not_a_byte_was_taken_comes_back_as_it_was() {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(upstream.local_addr().unwrap()).await;
+        let stream = stream.unwrap();
+        // As one that is closed already, and nobody has been told yet.
+        shutdown(&stream, Shutdown::Write).unwrap();
+        let mut connection = Connection::new(Stream::Plain(stream));
+        assert!(connection.is_open());
+        let body = RequestBody::new(Full::new(Bytes::new()), None, None);
+        let request = Request::get("/orders?page=2").header("x-one", "1");
+        let untaken = connection.send(request.body(body).unwrap(), b"x-two: 2\r\n");
+        let untaken = untaken.err().expect("nothing was written");
+        assert_eq!(untaken.error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(untaken.request.uri(), "/orders?page=2");
+        assert_eq!(untaken.request.headers()["x-one"], "1");
+        assert_eq!(untaken.request.headers().len(), 1);
+    }
+}
