@@ -294,7 +294,7 @@ mod tests {
         let body = RequestBody::new(Full::new(Bytes::new()), None, None);
         let request = Request::get("/orders?page=2").header("x-one", "1");
         let untaken = connection.send(request.body(body).unwrap(), b"x-two: 2\r\n");
-        let untaken = untaken.err().expect("nothing was written");
+        let untaken = untaken.expect_err("nothing was written");
         assert_eq!(untaken.error.kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(untaken.request.uri(), "/orders?page=2");
         assert_eq!(untaken.request.headers()["x-one"], "1");

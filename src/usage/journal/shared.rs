@@ -254,7 +254,9 @@ impl<S: Storage> Shared<S> {
         self.failing.store(result.is_err(), Ordering::Relaxed);
         result?;
         if let [final_ones @ .., _] = &*segments {
-            final_ones.iter().for_each(|segment| segment.let_go());
+            for segment in final_ones {
+                segment.let_go();
+            }
         }
         Ok(())
     }
