@@ -1,5 +1,8 @@
 """What every peer is to the experiments."""
 
+import pathlib
+import re
+
 from .. import machine
 
 
@@ -44,6 +47,15 @@ class Peer:
 
     def pids(self):
         return [self.process.pid]
+
+    def anonymous_kib(self):
+        """Resident memory that is no file's: the pages of a mapped journal are the kernel's
+        to take back, and grow with what was recorded."""
+        held = 0
+        for pid in self.pids():
+            status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+            held += int(re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)[1])
+        return held
 
     def stop(self):
         if self.process is not None:

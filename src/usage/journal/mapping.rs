@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::frame::ALIGNMENT;
 
@@ -120,17 +120,6 @@ impl Published {
     pub(super) fn sync(&self, range: Range<usize>) -> io::Result<()> {
         self.0.map.flush_range(range.start, range.len())
     }
-
-    /// Holds no memory any more until it is read again. To be called when all of it is on
-    /// the disk: before that, its pages could not be taken back.
-    pub(super) fn let_go(&self) {
-        // SAFETY: the mapping is a shared one of a file. A page that leaves this process
-        // is found again in the page cache or the file, as it was: no byte that anybody
-        // sees, through a slice or the appender, changes.
-        let advised = unsafe { self.0.map.unchecked_advise(UncheckedAdvice::DontNeed) };
-        // why: pages that somebody locked into memory stay there, which is what they want.
-        drop(advised);
-    }
 }
 
 /// One number in a file of its own.
@@ -214,28 +203,6 @@ mod tests {
         });
         while appender.append(&[7; 64]).is_some() {}
         reader.join().unwrap();
-    }
-
-    /// What of the mapping at `start` is in the memory of this process, in KiB.
-    fn resident(start: usize) -> u64 {
-        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let (_, of_it) = maps.split_once(&format!("{start:x}-")).unwrap();
-        let (_, held) = of_it.split_once("Rss:").unwrap();
-        held.split_whitespace().next().unwrap().parse().unwrap()
-    }
-
-    #[test]
-    fn what_is_let_go_of_holds_no_memory_and_is_read_all_the_same() {
-        let file = file(1 << 16);
-        let mut appender = map(&file, 1 << 16, 0).unwrap();
-        while appender.append(&[7; 64]).is_some() {}
-        let published = appender.published();
-        let start = published.bytes().as_ptr().addr();
-        published.sync(0..1 << 16).unwrap();
-        assert_eq!(resident(start), 64);
-        published.let_go();
-        assert_eq!(resident(start), 0);
-        assert!(published.bytes() == vec![7; 1 << 16]);
     }
 
     #[test]

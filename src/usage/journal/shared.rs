@@ -82,29 +82,11 @@ pub(super) struct Segment<V> {
     /// Where the records end that it was begun with.
     begun: usize,
     synced: AtomicUsize,
-    /// It was final, all of it synced, and holds no memory for that.
-    let_go: AtomicBool,
 }
 
 impl<V: View> Segment<V> {
     pub(super) fn end(&self) -> usize {
         self.view.with(<[u8]>::len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        let end = self.end();
-        let synced = self.synced.load(Ordering::Relaxed);
-        if end > synced {
-            self.view.sync(synced..end)?;
-            self.synced.store(end, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn let_go(&self) {
-        if !self.let_go.swap(true, Ordering::Relaxed) {
-            self.view.let_go();
-        }
     }
 }
 
@@ -190,7 +172,6 @@ impl<S: Storage> Shared<S> {
             view: current.memory.view(),
             begun: current.end,
             synced: AtomicUsize::new(0),
-            let_go: AtomicBool::new(false),
         }));
     }
 
@@ -246,19 +227,19 @@ impl<S: Storage> Shared<S> {
     }
 
     /// Waits until everything that was recorded before is on the disk. While
-    /// that fails, nothing is admitted. What waits for the sink, perhaps for hours,
-    /// waits on the disk and not in memory.
+    /// that fails, nothing is admitted.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let segments = self.segments();
-        let result = segments.iter().try_for_each(|segment| segment.sync());
-        self.failing.store(result.is_err(), Ordering::Relaxed);
-        result?;
-        if let [final_ones @ .., _] = &*segments {
-            for segment in final_ones {
-                segment.let_go();
+        let result = self.segments().iter().try_for_each(|segment| {
+            let end = segment.end();
+            let synced = segment.synced.load(Ordering::Relaxed);
+            if end > synced {
+                segment.view.sync(synced..end)?;
+                segment.synced.store(end, Ordering::Relaxed);
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        self.failing.store(result.is_err(), Ordering::Relaxed);
+        result
     }
 
     /// The sink has everything before `position`.

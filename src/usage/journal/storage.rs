@@ -53,9 +53,6 @@ pub trait View: Clone + Send + Sync + 'static {
 
     /// Waits until the bytes are on the disk.
     fn sync(&self, range: Range<usize>) -> io::Result<()>;
-
-    /// Holds no memory until it is read again: all of it is on the disk.
-    fn let_go(&self);
 }
 
 /// A directory on a real disk.
@@ -198,9 +195,5 @@ impl View for Published {
 
     fn sync(&self, range: Range<usize>) -> io::Result<()> {
         Self::sync(self, range)
-    }
-
-    fn let_go(&self) {
-        Self::let_go(self);
     }
 }

@@ -230,10 +230,4 @@ impl View for OpenFile {
         });
         Ok(())
     }
-
-    /// What is let go of is read from the disk from now on: it has to be there.
-    fn let_go(&self) {
-        self.disk
-            .with_file(self.sequence, |file| file.memory = file.durable.clone());
-    }
 }
