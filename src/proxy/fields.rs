@@ -55,8 +55,8 @@ impl Fate {
         let folded = std::str::from_utf8(&folded[..length]).unwrap_or_default();
         match Self::of_plain(folded) {
             Self::Keep if !matches!(folded, "host" | "content-length" | "trailer") => Self::Keep,
-            // What a request is called decides nothing.
-            _ if folded == "x-request-id" => Self::Keep,
+            // What a request is called decides nothing: it is removed, and refused nowhere.
+            _ if folded == "x-request-id" => Self::Ours,
             _ => Self::Disguised,
         }
     }
@@ -208,7 +208,16 @@ fn names(list: &HeaderValue, word: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::telling;
     use super::*;
+
+    #[test]
+    fn what_is_told_is_not_left_of_what_a_client_sent() {
+        for field in telling::ALL {
+            let fate = Fate::of(field.name.as_str());
+            assert!(matches!(fate, Fate::Ours | Fate::Forwarded), "{field:?}");
+        }
+    }
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -242,6 +251,7 @@ mod tests {
             "X-Edge-Key-Id",
             "x_edge_key_id",
             "X-Request-Id",
+            "X_Request_ID",
             "X-Edge_Anything-At-All-However-Long-It-May-Be-And-It-May-Be-Long",
             "X_Edge_Anything_At_All_However_Long_It_May_Be_And_It_May_Be_Long",
             "X-HTTP-Method-Override",
@@ -306,7 +316,6 @@ mod tests {
             ("authorization", "Basic eA=="),
             ("x-edgeware", "1"),
             ("x_custom", "1"),
-            ("x_request_id", "1"),
             ("x-forwarder", "1"),
             ("trailer", "x-sum"),
             ("content-length", "3"),

@@ -13,6 +13,7 @@ use crate::context::RequestId;
 use crate::permission::Permissions;
 
 /// A field that only the edge says: nothing of it that a client sent is left.
+#[derive(Debug)]
 pub(super) struct Field {
     pub(super) name: HeaderName,
     /// What its line begins with.
@@ -36,6 +37,18 @@ pub(super) const REQUEST_ID: Field = field!("x-request-id");
 pub(super) const FORWARDED_FOR: Field = field!("x-forwarded-for");
 pub(super) const FORWARDED_PROTO: Field = field!("x-forwarded-proto");
 pub(super) const FORWARDED_HOST: Field = field!("x-forwarded-host");
+
+#[cfg(test)]
+pub(super) const ALL: [Field; 8] = [
+    KEY_ID,
+    KEY_NAME,
+    PERMISSIONS,
+    ROUTE,
+    REQUEST_ID,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+];
 
 /// What can be told: it has no line break in it, whatever it says.
 pub(super) trait Value {

@@ -105,6 +105,37 @@ async fn a_trusted_proxy_is_believed_and_added_to_the_chain() {
 }
 
 #[tokio::test]
+async fn what_the_edge_says_is_said_once_whoever_said_it_before() {
+    let upstream = Upstream::echoing().await;
+    let told = [
+        "x-edge-key-id",
+        "x-edge-key-name",
+        "x-edge-permissions",
+        "x-edge-route",
+        "x-request-id",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+    ];
+    let said = told.map(|name| format!("{name}: r-1\r\n")).concat();
+    for server in ["", "[server]\ntrusted_proxies = ['127.0.0.0/8']\n"] {
+        let edge = Edge::with(&format!(
+            "{server}{}[[routes]]\nname = 'all'\nupstream = 'u'",
+            to(upstream.address, "")
+        ));
+        for said in ["", &said] {
+            let fields = format!("test-key: 1\r\n{said}X_Request_Id: r-2\r\n");
+            let sent = forwarded(&edge, &fields).await;
+            let sent = sent.to_lowercase().replace('_', "-");
+            for name in told {
+                let line = format!("\n{name}: ");
+                assert_eq!(sent.matches(&line).count(), 1, "{name}: {sent}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_host_is_the_clients_the_targets_or_a_name() {
     let upstream = Upstream::echoing().await;
     let target = upstream.address.to_string();
