@@ -27,16 +27,21 @@ const SHARED: usize = 32;
 /// time with every other such key that falls into the same slot, and is judged
 /// without a burst: it starts with one request and never gets more than its rate.
 pub(super) struct Buckets {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Line<Mutex<Shard>>]>,
     /// For each shard. Keys do not fall evenly, hence an eighth more than its
     /// share when there are several.
     capacity: usize,
     crowded: Counter,
 }
 
+/// Begins where a cache line does, so that two workers' locks share none.
+#[repr(align(64))]
+struct Line<T>(T);
+
 struct Shard {
     arrivals: HashMap<Uuid, Arrival, FixedState>,
-    shared: [Arrival; SHARED],
+    // Hardly ever looked at: a shard and its lock are one cache line.
+    shared: Box<[Arrival; SHARED]>,
     /// No bucket was full again before this, when last swept.
     next_full: Arrival,
 }
@@ -49,7 +54,9 @@ impl Buckets {
             (SHARDS, max_keys.div_ceil(SHARDS) * 9 / 8)
         };
         Self {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
+            shards: (0..shards)
+                .map(|_| Line(Mutex::new(Shard::new())))
+                .collect(),
             capacity,
             crowded: counter!(metric::LIMITER_CROWDED),
         }
@@ -98,7 +105,7 @@ impl Buckets {
     fn shard(&self, key: Uuid) -> MutexGuard<'_, Shard> {
         let [.., before, last] = *key.as_bytes();
         let random = usize::from(u16::from_le_bytes([last, before]));
-        let shard = &self.shards[random % self.shards.len()];
+        let Line(shard) = &self.shards[random % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -107,7 +114,7 @@ impl Shard {
     fn new() -> Self {
         Self {
             arrivals: HashMap::default(),
-            shared: [0; SHARED],
+            shared: Box::new([0; SHARED]),
             next_full: 0,
         }
     }
