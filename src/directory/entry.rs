@@ -1,5 +1,6 @@
 //! What the directory knows of one key.
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,26 +14,32 @@ use crate::token::TokenDigest;
 /// [`is_current`](Self::is_current) whether it still stands for the key.
 #[derive(Debug)]
 // In this order, three cache lines with the two counts of its `Arc`: the first
-// two are what a request asks for, the third what a read of the store does.
+// two are what a request asks for (of a name, the first 14 bytes), the third what
+// a read of the store does.
 #[repr(C)]
 pub struct Entry {
     /// When the read began that last brought exactly this record.
     read_at: AtomicU64,
-    /// The highest revision that the feed told of.
-    announced: AtomicU64,
     /// The feed told of a write that has not been read yet.
     outdated: AtomicBool,
     detached: AtomicBool,
     /// When a background read was last begun, in [`STEP`]s; zero is never.
     attempted_at: AtomicU32,
     pub key: KnownKey,
+    /// The highest revision that the feed told of.
+    announced: AtomicU64,
     /// Of the token that the record was verified with.
     pub(super) digest: TokenDigest,
 }
 
 /// A byte more takes thirty-two of each key: the allocator has no size between.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Entry>() + 2 * size_of::<usize>() == 3 * 64);
+const _: () = {
+    const COUNTS: usize = 2 * size_of::<usize>();
+    assert!(COUNTS + size_of::<Entry>() == 3 * 64);
+    let name = COUNTS + offset_of!(Entry, key) + offset_of!(KnownKey, name);
+    assert!(name + 16 == 2 * 64);
+};
 
 /// 2^26 nanoseconds, so that nine years fit into 32 bits.
 const STEP: u32 = 26;
@@ -42,11 +49,11 @@ impl Entry {
     pub fn new(key: impl Into<KnownKey>, digest: TokenDigest, read_at: Tick) -> Self {
         Self {
             read_at: AtomicU64::new(read_at.as_nanos()),
-            announced: AtomicU64::new(0),
             outdated: AtomicBool::new(false),
             detached: AtomicBool::new(false),
             attempted_at: AtomicU32::new(0),
             key: key.into(),
+            announced: AtomicU64::new(0),
             digest,
         }
     }

@@ -19,7 +19,7 @@ const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 /// record is not held: it would be as old as the last read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 // In this order: behind what `directory::Entry` begins with, a cache line ends
-// with `permissions`, and the next with `created_at`.
+// with `allowed_ips`, and the next within `name`.
 #[repr(C)]
 pub struct KnownKey {
     /// Requests per minute.
@@ -28,15 +28,15 @@ pub struct KnownKey {
     /// The first moment at which the key is no longer valid, or [`NEVER`].
     expires_at: Timestamp,
     pub permissions: Permissions,
+    /// `None` where any will do.
+    allowed_ips: Option<Box<Networks>>,
     pub key_hash: KeyHash,
     /// UUIDv7.
     pub id: Uuid,
-    /// `None` where any will do.
-    allowed_ips: Option<Box<Networks>>,
+    pub name: KeyName,
     pub created_at: Timestamp,
     /// Counts the policy writes; an edge never goes back to a lower one.
     pub revision: u64,
-    pub name: KeyName,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +108,12 @@ impl From<ApiKey> for KnownKey {
             is_active: record.is_active,
             expires_at: record.expires_at.unwrap_or(NEVER),
             permissions: record.permissions.into(),
+            allowed_ips: networks.map(|networks| Box::new(Networks(networks.into()))),
             key_hash: record.key_hash,
             id: record.id,
-            allowed_ips: networks.map(|networks| Box::new(Networks(networks.into()))),
+            name: record.name,
             created_at: record.created_at,
             revision: record.revision,
-            name: record.name,
         }
     }
 }
