@@ -16,8 +16,9 @@ use crate::clock::Tick;
 use crate::token::KeyHash;
 
 /// Each grows by itself, so that no request waits for more than the moving of
-/// one, a few thousand slots of sixteen bytes.
-const SHELVES: usize = 512;
+/// one, some ten thousand slots of sixteen bytes. So few that where they are and
+/// what they count stays in a cache near the processor.
+const SHELVES: usize = 64;
 
 /// Slots in which an entry may lie: a cache line of them.
 const WAYS: usize = 4;

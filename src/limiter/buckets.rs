@@ -12,9 +12,10 @@ use super::quota::Arrival;
 use crate::clock::Tick;
 use crate::telemetry::metric;
 
-/// With a few thousand keys each, sweeping one takes some ten microseconds. Not
-/// a power of two, lest a million keys fill tables that are just to half.
-const SHARDS: usize = 320;
+/// With some ten thousand keys each, sweeping one takes some tens of microseconds;
+/// more of them would be more cache lines, each asked for less often. Not a power of
+/// two, lest a million keys fill tables that are just to half.
+const SHARDS: usize = 80;
 /// Below this many keys one shard is quick to sweep.
 const ONE_SHARD: usize = 4096;
 /// Keys without a bucket of their own share these.

@@ -66,9 +66,9 @@ fn a_few_keys_take_few_slots() {
 #[test]
 fn all_threads_together_have_four_slots_for_each_key() {
     for (threads, max_keys, most) in [
-        (1, MILLION, 8192),
-        (2, MILLION, 4096),
-        (64, MILLION, 128),
+        (1, MILLION, 65_536),
+        (2, MILLION, 32_768),
+        (64, MILLION, 1024),
         (4, 1, FEWEST),
         (1, u64::MAX, 1 << 20),
     ] {
