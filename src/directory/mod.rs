@@ -126,9 +126,18 @@ impl Directory {
     /// What is known of `hash`. Never waits; an ageing record is read again in
     /// the background.
     pub fn lookup(&self, hash: &KeyHash, now: Now) -> Lookup {
-        if let Some(entry) = self.0.first_level.get(hash, now.tick) {
-            return self.judge(entry, now);
-        }
+        self.at_hand(hash, now)
+            .unwrap_or_else(|| self.shared(hash, now))
+    }
+
+    /// What this thread itself knows of `hash`.
+    pub(crate) fn at_hand(&self, hash: &KeyHash, now: Now) -> Option<Lookup> {
+        let entry = self.0.first_level.get(hash, now.tick)?;
+        Some(self.judge(entry, now))
+    }
+
+    /// What is known of `hash` that is not [at hand](Self::at_hand).
+    pub(crate) fn shared(&self, hash: &KeyHash, now: Now) -> Lookup {
         if let Some(entry) = self.0.cache.known(hash) {
             let gone = self.0.cache.gone();
             self.0.first_level.put(&entry, now.tick, gone);

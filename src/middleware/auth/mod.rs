@@ -4,9 +4,10 @@
 //!    request, whatever becomes of it.
 //! 2. A public route asks for nothing more.
 //! 3. None, a malformed one or two: refused.
-//! 4. The directory knows the key, or knows that there is none.
-//! 5. If it does not, the token's tag is checked: a forged one is refused here,
-//!    before any store is asked. Then the store is read.
+//! 4. The key was asked for lately on this thread.
+//! 5. If it was not, the token's tag is checked: a forged one is refused here,
+//!    before anything that is shared is asked for it. Then the directory knows the
+//!    key, or knows that there is none, or the store is read.
 //! 6. The policy is judged: [`evaluate`].
 //! 7. What was refused because its token is no good counts against its address;
 //!    beyond `failures_per_minute` it is told so instead.
@@ -192,13 +193,15 @@ impl ApiKeyAuthLayer {
             let refusal = directory.generation_not_held(context.received);
             return Check::Refuse(nobody(refusal));
         };
-        match directory.lookup(&hash, context.received) {
+        let found = match directory.at_hand(&hash, context.received) {
+            Some(found) => found,
+            None if keys.tag_matches(token) => directory.shared(&hash, context.received),
+            None => return Check::Refuse(nobody(Refusal::KeyUnknown)),
+        };
+        match found {
             Lookup::Hit(entry) => self.judge(entry, context, method).into(),
             Lookup::Refused(refusal) => Check::Refuse(nobody(refusal)),
-            Lookup::Miss if keys.tag_matches(token) => {
-                Check::Lookup(hash, TokenDigest::of(token.as_str()))
-            }
-            Lookup::Miss => Check::Refuse(nobody(Refusal::KeyUnknown)),
+            Lookup::Miss => Check::Lookup(hash, TokenDigest::of(token.as_str())),
         }
     }
 
