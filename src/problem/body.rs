@@ -14,9 +14,13 @@ pin_project! {
     #[project = Projected]
     pub enum Body<B> {
         Inner { #[pin] body: B },
-        Problem { document: Option<Bytes> },
+        // Empty when it was read; two words, so that an answer is no larger for it.
+        Problem { document: Box<[u8]> },
     }
 }
+
+/// What a layer hands on moves with it.
+const _: () = assert!(size_of::<Body<Box<()>>>() == 2 * size_of::<usize>());
 
 impl<B> Body<B> {
     pub const fn inner(body: B) -> Self {
@@ -24,14 +28,12 @@ impl<B> Body<B> {
     }
 
     /// Nothing but the head.
-    pub const fn empty() -> Self {
-        Self::Problem { document: None }
+    pub fn empty() -> Self {
+        Self::document(Box::default())
     }
 
-    pub const fn document(document: Bytes) -> Self {
-        Self::Problem {
-            document: Some(document),
-        }
+    pub const fn document(document: Box<[u8]>) -> Self {
+        Self::Problem { document }
     }
 }
 
@@ -52,7 +54,8 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
         match self.project() {
             Projected::Inner { body } => body.poll_frame(cx),
             Projected::Problem { document } => {
-                Poll::Ready(document.take().map(Frame::data).map(Ok))
+                let document = Bytes::from(std::mem::take(document));
+                Poll::Ready((!document.is_empty()).then(|| Ok(Frame::data(document))))
             }
         }
     }
@@ -60,16 +63,14 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Inner { body } => body.is_end_stream(),
-            Self::Problem { document } => document.is_none(),
+            Self::Problem { document } => document.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Inner { body } => body.size_hint(),
-            Self::Problem { document } => {
-                SizeHint::with_exact(document.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Self::Problem { document } => SizeHint::with_exact(document.len() as u64),
         }
     }
 }

@@ -7,7 +7,6 @@ mod within;
 pub use body::Body;
 pub use within::{Answers, Around, Inside, Within};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 /// The media type of a [`Problem`] (RFC 9457, section 3).
@@ -75,7 +74,7 @@ impl Problem<'_> {
 
     /// The same with `headers`, which are empty and may have room.
     pub(crate) fn response_in<B>(&self, mut headers: HeaderMap) -> Response<Body<B>> {
-        let document = Bytes::from(self.to_json());
+        let document = self.to_json().into_boxed_slice();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         headers.insert(header::CONTENT_LENGTH, length::field(document.len()));
         let mut response = Response::new(Body::document(document));

@@ -320,7 +320,7 @@ fn opens_a_websocket<B>(request: &Request<B>, route: &Route) -> bool {
 }
 
 fn no_content<R>(headers: HeaderMap) -> Response<problem::Body<R>> {
-    let mut response = Response::new(problem::Body::document(Bytes::new()));
+    let mut response = Response::new(problem::Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = headers;
     response

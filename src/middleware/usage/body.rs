@@ -66,10 +66,15 @@ impl<B: Body<Data = Bytes>> Body for RequestBody<B> {
     }
 }
 
+/// A response's body: it completes the request's record before it yields
+/// what makes the response whole.
+///
+/// On the heap: every layer further out hands the response on by value, and so it
+/// is small.
+pub struct ResponseBody<B, V: Reservation>(Pin<Box<Followed<B, V>>>);
+
 pin_project! {
-    /// A response's body: it completes the request's record before it yields
-    /// what makes the response whole.
-    pub struct ResponseBody<B, V>
+    struct Followed<B, V>
     where
         V: Reservation,
     {
@@ -83,11 +88,11 @@ pin_project! {
 
 impl<B: Body, V: Reservation> ResponseBody<B, V> {
     pub(super) fn new(inner: B, open: Option<Open<V>>) -> Self {
-        Self {
+        Self(Box::pin(Followed {
             left: inner.size_hint().exact(),
             inner,
             open,
-        }
+        }))
     }
 }
 
@@ -100,10 +105,10 @@ where
     type Error = B::Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let mut this = self.project();
+        let mut this = self.0.as_mut().project();
         let frame = ready!(this.inner.as_mut().poll_frame(cx));
         let Some(open) = this.open else {
             return Poll::Ready(frame);
@@ -126,11 +131,11 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.0.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.0.inner.size_hint()
     }
 }
 
