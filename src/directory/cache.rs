@@ -86,8 +86,8 @@ impl Cache {
         self.gone.load(Ordering::Relaxed)
     }
 
-    /// Forged tokens come here in floods, each with another hash: moka, which
-    /// notes every miss of `get`, is only asked for what it has.
+    /// Hardly anything is absent: moka, which notes every miss of `get`, is only
+    /// asked for what it has.
     pub(super) fn absent(&self, hash: &KeyHash) -> Option<Absent> {
         if !self.absent.contains_key(hash) {
             return None;

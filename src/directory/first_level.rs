@@ -15,10 +15,17 @@ use super::Entry;
 use crate::clock::Tick;
 use crate::token::KeyHash;
 
-/// Each grows by itself, so that no request waits for more than the moving of
-/// one, some ten thousand slots of sixteen bytes. So few that where they are and
-/// what they count stays in a cache near the processor.
+/// At least. So few that where they are and what they count stays in a cache near
+/// the processor.
 const SHELVES: usize = 64;
+
+/// Each shelf grows by itself, so that no request waits for more than the moving of
+/// one: for so many keys that the cache may hold there is one more, and it is at most
+/// a megabyte.
+const KEYS_PER_SHELF: u64 = 1 << 14;
+
+/// For a hundred million keys and more.
+const MOST_SHELVES: usize = 1 << 13;
 
 /// Slots in which an entry may lie: a cache line of them.
 const WAYS: usize = 4;
@@ -47,6 +54,8 @@ const LOOKS: u64 = 16;
 /// The first level of one directory, on every thread that asks it.
 pub(super) struct FirstLevel {
     owner: Arc<()>,
+    /// A power of two.
+    shelves: usize,
     /// Slots of a shelf.
     most: usize,
     /// Moka is told that an entry is in use this often, lest it evicts the
@@ -92,11 +101,14 @@ impl FirstLevel {
     }
 
     fn among(threads: usize, max_keys: u64) -> Self {
+        let shelves = usize::try_from(max_keys / KEYS_PER_SHELF).unwrap_or(usize::MAX);
+        let shelves = shelves.clamp(SHELVES, MOST_SHELVES).next_power_of_two();
         let slots = max_keys.saturating_mul(SLOTS_PER_KEY);
-        let slots = usize::try_from(slots).unwrap_or(usize::MAX) / threads / SHELVES;
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX) / threads / shelves;
         let told_every = max_keys / 2 / READS_A_SECOND;
         Self {
             owner: Arc::new(()),
+            shelves,
             most: slots.clamp(FEWEST, 1 << 20).next_power_of_two(),
             told_every: u32::try_from(told_every.clamp(1, 300)).unwrap_or(1),
         }
@@ -108,7 +120,7 @@ impl FirstLevel {
         let (part, now) = (part(hash), steps(now));
         TABLES.with_borrow(|tables| {
             let table = tables.iter().find(|table| table.is_of(self))?;
-            let Shelf { slots, asked, .. } = &table.shelves[shelf_of(part)];
+            let Shelf { slots, asked, .. } = &table.shelves[table.shelf_of(part)];
             asked.set(asked.get().wrapping_add(1));
             let set = slots.get(set_of(part, slots.len())..)?;
             set.iter().take(WAYS).flatten().find_map(|slot| {
@@ -131,7 +143,8 @@ impl FirstLevel {
         TABLES.with_borrow_mut(|tables| {
             let table = self.table(tables, gone);
             table.let_go(gone);
-            table.shelves[shelf_of(part)].put(self, part, entry, steps(now));
+            let place = table.shelf_of(part);
+            table.shelves[place].put(self, part, entry, steps(now));
         });
     }
 
@@ -141,7 +154,7 @@ impl FirstLevel {
             tables.retain(|table| table.owner.strong_count() > 0);
             tables.push(Table {
                 owner: Arc::downgrade(&self.owner),
-                shelves: (0..SHELVES).map(|_| Shelf::default()).collect(),
+                shelves: (0..self.shelves).map(|_| Shelf::default()).collect(),
                 gone,
                 hand: (0, 0),
             });
@@ -154,6 +167,11 @@ impl FirstLevel {
 impl Table {
     fn is_of(&self, level: &FirstLevel) -> bool {
         std::ptr::eq(self.owner.as_ptr(), Arc::as_ptr(&level.owner))
+    }
+
+    /// By the first bits of the part: a set goes by its last.
+    const fn shelf_of(&self, part: u32) -> usize {
+        ((part as u64 * self.shelves.len() as u64) >> u32::BITS) as usize
     }
 
     /// Drops entries that are no longer current, some for each that is gone: a
@@ -169,7 +187,7 @@ impl Table {
                     slot.take_if(|slot| !slot.entry.is_current());
                     self.hand = (at, place + 1);
                 }
-                None => self.hand = ((at + 1) % SHELVES, 0),
+                None => self.hand = ((at + 1) % self.shelves.len(), 0),
             }
         }
     }
@@ -236,11 +254,6 @@ impl Slot {
 fn part(hash: &KeyHash) -> u32 {
     let last = hash.as_bytes().last_chunk();
     last.map_or(0, |bytes| u32::from_le_bytes(*bytes))
-}
-
-/// By the first bits of the part: a set goes by its last.
-const fn shelf_of(part: u32) -> usize {
-    (part >> (u32::BITS - SHELVES.ilog2())) as usize
 }
 
 /// Where the slots begin, of so many, in which an entry of `part` may lie.

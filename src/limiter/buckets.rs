@@ -12,10 +12,12 @@ use super::quota::Arrival;
 use crate::clock::Tick;
 use crate::telemetry::metric;
 
-/// With some ten thousand keys each, sweeping one takes some tens of microseconds;
-/// more of them would be more cache lines, each asked for less often. Not a power of
-/// two, lest a million keys fill tables that are just to half.
+/// At least. Few, so that their heads stay in the cache. Not a power of two, lest a
+/// million keys fill tables that are just to half.
 const SHARDS: usize = 80;
+/// Of a shard, or there are more of them: sweeping one takes some tens of
+/// microseconds, and letting it grow one or two hundred.
+const MOST_KEYS: usize = 12_500;
 /// Below this many keys one shard is quick to sweep.
 const ONE_SHARD: usize = 4096;
 /// Keys without a bucket of their own share these.
@@ -39,6 +41,9 @@ pub(super) struct Buckets {
 #[repr(align(64))]
 struct Line<T>(T);
 
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+const _: () = assert!(size_of::<Line<Mutex<Shard>>>() == 64);
+
 struct Shard {
     arrivals: HashMap<Uuid, Arrival, FixedState>,
     // Hardly ever looked at: a shard and its lock are one cache line.
@@ -52,7 +57,8 @@ impl Buckets {
         let (shards, capacity) = if max_keys <= ONE_SHARD {
             (1, max_keys)
         } else {
-            (SHARDS, max_keys.div_ceil(SHARDS) * 9 / 8)
+            let shards = SHARDS.max(max_keys.div_ceil(MOST_KEYS));
+            (shards, max_keys.div_ceil(shards) * 9 / 8)
         };
         Self {
             shards: (0..shards)
@@ -104,8 +110,8 @@ impl Buckets {
     }
 
     fn shard(&self, key: Uuid) -> MutexGuard<'_, Shard> {
-        let [.., before, last] = *key.as_bytes();
-        let random = usize::from(u16::from_le_bytes([last, before]));
+        let [.., a, b, c, d] = *key.as_bytes();
+        let random = u32::from_le_bytes([d, c, b, a]) as usize;
         let Line(shard) = &self.shards[random % self.shards.len()];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }

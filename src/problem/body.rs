@@ -19,9 +19,6 @@ pin_project! {
     }
 }
 
-/// What a layer hands on moves with it.
-const _: () = assert!(size_of::<Body<Box<()>>>() == 2 * size_of::<usize>());
-
 impl<B> Body<B> {
     pub const fn inner(body: B) -> Self {
         Self::Inner { body }
@@ -72,5 +69,39 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
             Self::Inner { body } => body.size_hint(),
             Self::Problem { document } => SizeHint::with_exact(document.len() as u64),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_nothing_but_the_head_ends_with_it() {
+        // Over HTTP/2 a 204 would have a length and a frame of no bytes otherwise.
+        let empty = Body::<String>::empty();
+        assert!(empty.is_end_stream());
+        assert_eq!(empty.size_hint().exact(), Some(0));
+    }
+
+    #[test]
+    fn a_document_is_read_once() {
+        let mut body = Body::<String>::document(Box::from(*b"{}"));
+        assert_eq!(body.size_hint().exact(), Some(2));
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut read = || match Pin::new(&mut body).poll_frame(cx) {
+            Poll::Ready(frame) => frame.map(|frame| frame.unwrap().into_data().unwrap()),
+            Poll::Pending => panic!("it is there"),
+        };
+        assert_eq!(read().as_deref(), Some(&b"{}"[..]));
+        assert_eq!(read(), None);
+        assert!(body.is_end_stream());
+    }
+
+    #[test]
+    fn what_every_layer_hands_on_is_no_more_than_two_words() {
+        assert_eq!(size_of::<Body<Box<()>>>(), 2 * size_of::<usize>());
     }
 }

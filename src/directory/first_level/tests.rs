@@ -65,15 +65,17 @@ fn a_few_keys_take_few_slots() {
 
 #[test]
 fn all_threads_together_have_four_slots_for_each_key() {
-    for (threads, max_keys, most) in [
-        (1, MILLION, 65_536),
-        (2, MILLION, 32_768),
-        (64, MILLION, 1024),
-        (4, 1, FEWEST),
-        (1, u64::MAX, 1 << 20),
+    for (threads, max_keys, shelves, most) in [
+        (1, MILLION, 64, 65_536),
+        (2, MILLION, 64, 32_768),
+        (64, MILLION, 64, 1024),
+        (1, 10 * MILLION, 1024, 65_536),
+        (4, 1, SHELVES, FEWEST),
+        (1, u64::MAX, MOST_SHELVES, 1 << 20),
     ] {
         let level = FirstLevel::among(threads, max_keys);
-        assert_eq!(level.most, most, "{threads} {max_keys}");
+        let made = (level.shelves, level.most);
+        assert_eq!(made, (shelves, most), "{threads} {max_keys}");
     }
 }
 

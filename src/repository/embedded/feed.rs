@@ -1,4 +1,4 @@
-//! The change feed: a thread that looks at the file every few milliseconds.
+//! The change feed: a thread that looks at the file every so often.
 //!
 //! `PRAGMA data_version` tells cheaply whether anybody committed; only then is
 //! the change log read. The thread says with a beat that it goes on looking; one

@@ -29,11 +29,6 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::frame::ALIGNMENT;
 
-const CACHE_LINE: usize = 64;
-/// About as long as the record of one request. The line in which it begins is the
-/// one in which the last ended.
-const LINES_AHEAD: usize = 3;
-
 #[derive(Debug)]
 struct Mapping {
     map: MmapRaw,
@@ -120,7 +115,10 @@ impl Appender {
 fn fetch(next: *const u8) {
     use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
 
-    for line in 1..=LINES_AHEAD {
+    const CACHE_LINE: usize = 64;
+    // About as long as what is written of a request at once.
+    const LINES: usize = 4;
+    for line in 0..LINES {
         let line = next.wrapping_add(line * CACHE_LINE);
         // SAFETY: a prefetch is a hint; it neither accesses memory nor fails,
         // wherever it points, as behind the end of the mapping.
