@@ -30,7 +30,8 @@ const MOST_SHELVES: usize = 1 << 13;
 /// Slots in which an entry may lie: a cache line of them.
 const WAYS: usize = 4;
 
-const FEWEST: usize = 2 * WAYS;
+/// With as many on each shelf some thousand keys find a place at once.
+const FEWEST: usize = 16 * WAYS;
 
 /// For each key that the cache may hold, by all threads together.
 const SLOTS_PER_KEY: u64 = 4;
