@@ -304,7 +304,13 @@ def by_wrk(peer, token, seconds):
         ["taskset", "-c", str(machine.LOAD_CORE), "wrk", "-t1", "-c64", f"-d{max(1, round(seconds))}s",
          "-H", f"Authorization: Bearer {token}", peer.url + "/bytes/200"],
         capture_output=True, text=True, check=True).stdout
-    return f"{float(re.search(r'Requests/sec: *([0-9.]+)', ran).group(1)):,.0f}"
+    return requests_a_second(ran)
+
+
+def requests_a_second(printed):
+    """As both print it, one behind blanks and the other behind a tab."""
+    rate = re.search(r"Requests/sec:\s*([0-9.]+)", printed)
+    return f"{float(rate.group(1)):,.0f}"
 
 
 def by_oha(peer, token, seconds):
@@ -312,7 +318,7 @@ def by_oha(peer, token, seconds):
         ["taskset", "-c", str(machine.LOAD_CORE), "oha", "--no-tui", "-c", "64", "-z", f"{max(1, round(seconds))}s",
          "-H", f"Authorization: Bearer {token}", peer.url + "/bytes/200"],
         capture_output=True, text=True, check=True).stdout
-    return f"{float(re.search(r'Requests/sec: *([0-9.]+)', ran).group(1)):,.0f}"
+    return requests_a_second(ran)
 
 
 ALL = {
