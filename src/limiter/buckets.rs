@@ -18,6 +18,8 @@ const SHARDS: usize = 80;
 /// Of a shard, or there are more of them: sweeping one takes some tens of
 /// microseconds, and letting it grow one or two hundred.
 const MOST_KEYS: usize = 12_500;
+/// For a hundred million keys and more: they are made at start, whoever comes.
+const MOST_SHARDS: usize = 8_000;
 /// Below this many keys one shard is quick to sweep.
 const ONE_SHARD: usize = 4096;
 /// Keys without a bucket of their own share these.
@@ -57,7 +59,7 @@ impl Buckets {
         let (shards, capacity) = if max_keys <= ONE_SHARD {
             (1, max_keys)
         } else {
-            let shards = SHARDS.max(max_keys.div_ceil(MOST_KEYS));
+            let shards = max_keys.div_ceil(MOST_KEYS).clamp(SHARDS, MOST_SHARDS);
             (shards, max_keys.div_ceil(shards) * 9 / 8)
         };
         Self {

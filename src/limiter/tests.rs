@@ -138,6 +138,15 @@ fn a_reconfigured_limiter_keeps_where_keys_stand() {
     assert_eq!(admitted(&limiter, key(1), 60, at(60)), 5);
 }
 
+#[test]
+fn a_bound_that_nothing_reaches_takes_no_memory_for_it() {
+    let limiter = Limiter::new(Config {
+        max_keys: usize::MAX,
+        ..Config::default()
+    });
+    assert_eq!(admitted(&limiter, key(1), 60, at(5)), 60);
+}
+
 fn crowded() -> Limiter {
     Limiter::new(Config {
         max_keys: 2,
