@@ -98,6 +98,8 @@ pub mod socket_file;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
 pub mod subscriber;
+#[cfg(feature = "edge")]
+pub mod threads;
 
 pub mod telemetry;
 

@@ -26,6 +26,7 @@ const RANKS: &[&[&str]] = &[
         "socket_file",
         "sqlite",
         "subscriber",
+        "threads",
     ],
     &["telemetry"],
     &["accepting", "crypto", "permission", "refusal", "token"],

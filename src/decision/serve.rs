@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
@@ -30,6 +31,7 @@ use super::door::{Door, Stage};
 use super::listener::{Bound, Listener};
 use super::meters::Meters;
 use crate::socket_file::SocketFile;
+use crate::threads::start_together;
 use crate::tls::Tls;
 
 /// Of all threads together; more wait to be accepted. A proxy keeps few.
@@ -51,14 +53,14 @@ pub struct Limits {
 /// Threads that answer.
 pub struct Running {
     stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     ended: mpsc::UnboundedReceiver<()>,
     // Removed once nobody listens.
     files: Vec<SocketFile>,
 }
 
 impl Listeners {
-    /// Starts `threads` of them. Each calls `make` with its number, on its own
+    /// Starts `threads` of them, all or none. Each calls `make` with its number, on its own
     /// thread and inside its runtime, and what that returns with the address of
     /// each client. `told` are the fields that an answer alone may say.
     pub fn start<M, C, S, B>(
@@ -79,24 +81,26 @@ impl Listeners {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = mpsc::unbounded_channel();
-        let mut handles = Vec::with_capacity(threads);
-        for number in 0..threads {
-            let listeners = self.0.iter().map(Listener::share);
+        let tasks = (0..threads).map(|number| {
             let thread = Thread {
-                listeners: listeners.collect::<io::Result<_>>()?,
                 limits,
                 told: Arc::clone(&told),
                 places: Arc::clone(&places),
                 stopped: stopped.clone(),
             };
+            let listeners: io::Result<Vec<_>> = self.0.iter().map(Listener::share).collect();
             let (make, alive) = (Arc::clone(&make), alive.clone());
-            let name = format!("decision-{number}");
-            handles.push(Builder::new().name(name).spawn(move || {
-                let result = thread.run(|| make(number));
-                drop(alive);
-                result
-            })?);
-        }
+            move || {
+                let listeners: io::Result<Vec<_>> =
+                    listeners?.into_iter().map(Shared::register).collect();
+                let listeners = listeners?;
+                Ok(move |runtime: &Runtime| {
+                    thread.run(runtime, listeners, || make(number));
+                    drop(alive);
+                })
+            }
+        });
+        let threads = start_together("decision", tasks)?;
         let files = self
             .0
             .into_iter()
@@ -106,7 +110,7 @@ impl Listeners {
             });
         Ok(Running {
             stop,
-            threads: handles,
+            threads,
             ended,
             files: files.collect(),
         })
@@ -129,9 +133,8 @@ impl Running {
         // Nothing is ever sent: it ends with its last sender.
         while self.ended.recv().await.is_some() {}
         for thread in self.threads {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(_) => return Err(io::Error::other("a thread that decides panicked")),
+            if thread.join().is_err() {
+                return Err(io::Error::other("a thread that decides panicked"));
             }
         }
         Ok(())
@@ -145,11 +148,11 @@ impl fmt::Debug for Running {
 }
 
 /// One thread's share of a listener.
-struct Shared {
+struct Shared<S> {
     name: String,
     dialect: Dialect,
     caller: Caller,
-    socket: Socket,
+    socket: S,
 }
 
 enum Socket {
@@ -157,8 +160,14 @@ enum Socket {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// One that its thread's runtime knows.
+enum Registered {
+    Tcp(TcpListener, Option<Tls>),
+    Unix(UnixListener),
+}
+
 impl Listener {
-    fn share(&self) -> io::Result<Shared> {
+    fn share(&self) -> io::Result<Shared<Socket>> {
         Ok(Shared {
             name: self.name.clone(),
             dialect: self.dialect,
@@ -171,8 +180,24 @@ impl Listener {
     }
 }
 
+impl Shared<Socket> {
+    /// In the runtime of its thread.
+    fn register(self) -> io::Result<Shared<Registered>> {
+        Ok(Shared {
+            name: self.name,
+            dialect: self.dialect,
+            caller: self.caller,
+            socket: match self.socket {
+                Socket::Tcp(listener, tls) => {
+                    Registered::Tcp(TcpListener::from_std(listener)?, tls)
+                }
+                Socket::Unix(listener) => Registered::Unix(UnixListener::from_std(listener)?),
+            },
+        })
+    }
+}
+
 struct Thread {
-    listeners: Vec<Shared>,
     limits: Limits,
     told: Arc<[HeaderName]>,
     places: Arc<Semaphore>,
@@ -180,22 +205,23 @@ struct Thread {
 }
 
 impl Thread {
-    fn run<C, S, B>(self, make: impl FnOnce() -> C) -> io::Result<()>
-    where
+    fn run<C, S, B>(
+        self,
+        runtime: &Runtime,
+        listeners: Vec<Shared<Registered>>,
+        make: impl FnOnce() -> C,
+    ) where
         C: Fn(IpAddr) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
         B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let mut stopped = self.stopped;
         let limits = self.limits;
-        LocalSet::new().block_on(&runtime, async move {
+        LocalSet::new().block_on(runtime, async move {
             let for_client = Rc::new(make());
             let (tell, stage) = watch::channel(Stage::Open);
             let (alive, mut ended) = mpsc::channel::<Infallible>(1);
-            for shared in self.listeners {
+            for shared in listeners {
                 let desk = Rc::new(Desk {
                     meters: Meters::of(&shared.name),
                     dialect: shared.dialect,
@@ -211,20 +237,17 @@ impl Thread {
                     alive: alive.clone(),
                 };
                 match shared.socket {
-                    Socket::Tcp(listener, None) => {
-                        let listener = TcpListener::from_std(listener)?;
+                    Registered::Tcp(listener, None) => {
                         spawn_local(door.keep(listener, |stream| ready(Some(stream))));
                     }
                     #[cfg(feature = "tls")]
-                    Socket::Tcp(listener, Some(tls)) => {
-                        let listener = TcpListener::from_std(listener)?;
+                    Registered::Tcp(listener, Some(tls)) => {
                         spawn_local(door.keep(listener, move |stream| {
                             let tls = tls.clone();
                             async move { Some(tls.accept(stream).await?.stream) }
                         }));
                     }
-                    Socket::Unix(listener) => {
-                        let listener = UnixListener::from_std(listener)?;
+                    Registered::Unix(listener) => {
                         spawn_local(door.keep(listener, |stream| ready(Some(stream))));
                     }
                 }
@@ -244,8 +267,7 @@ impl Thread {
                 }
             })
             .await;
-            Ok(())
-        })
+        });
     }
 }
 

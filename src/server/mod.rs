@@ -49,15 +49,17 @@ use std::{fmt, io as std_io};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
 use self::crowd::Crowd;
 use self::listener::Bound;
 use self::load::Loads;
-use self::worker::{Door, Doors, Worker};
+use self::worker::{Door, Doors, Listeners, Worker};
 use crate::inherited::{self, Inherited};
 use crate::setting::Invalid;
+use crate::threads::start_together;
 use crate::tls::{Secured, Tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -163,8 +165,8 @@ impl Server {
         Ok(copies)
     }
 
-    /// Starts the workers. Each calls `make` with its number, on its own
-    /// thread and inside its runtime, and what that returns for each
+    /// Starts the workers, all or none. Each calls `make` with its number, on its
+    /// own thread and inside its runtime, and what that returns for each
     /// connection.
     pub fn start<M, C, S, B>(self, make: M) -> std_io::Result<Running>
     where
@@ -186,8 +188,8 @@ impl Server {
         descriptors::take(config.max_connections);
         let loads = Arc::new(Loads::new(handing, config.max_connections));
         let crowd = Arc::new(Crowd::new(config.max_connections_per_address));
-        let mut threads = Vec::with_capacity(doors.len());
-        for (index, (doors, handed)) in doors.into_iter().zip(handed).enumerate() {
+        let workers = doors.into_iter().zip(handed).enumerate();
+        let workers = workers.map(|(index, (doors, handed))| {
             let worker = Worker {
                 index,
                 config: Arc::clone(&config),
@@ -196,19 +198,17 @@ impl Server {
                 crowd: Arc::clone(&crowd),
                 stopped: stopped.clone(),
             };
-            let (make, ended, stop) = (Arc::clone(&make), ended.clone(), stop.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{index}"))
-                .spawn(move || {
-                    let unfinished = worker.run(doors, handed, &*make).inspect_err(|_| {
-                        stop.stop();
-                    })?;
+            let (make, ended) = (Arc::clone(&make), ended.clone());
+            move || {
+                let listeners = Listeners::new(doors)?;
+                Ok(move |runtime: &Runtime| {
+                    let unfinished = worker.run(runtime, listeners, handed, &*make);
                     // Nobody listens when nobody waits for the end.
                     let _ = ended.send(unfinished);
-                    Ok(())
-                })?;
-            threads.push(thread);
-        }
+                })
+            }
+        });
+        let threads = start_together("worker", workers)?;
         Ok(Running {
             stop,
             unfinished,
@@ -247,7 +247,7 @@ type Handed = mpsc::UnboundedReceiver<Raw>;
 pub struct Running {
     stop: Stop,
     unfinished: mpsc::UnboundedReceiver<usize>,
-    threads: Vec<JoinHandle<std_io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
     loads: Arc<Loads>,
 }
 
@@ -279,17 +279,15 @@ impl Running {
         self.loads.total()
     }
 
-    /// Waits until all workers have ended: after a [`Stop`], or because one of
-    /// them could not begin.
+    /// Waits until all workers have ended, after a [`Stop`].
     pub async fn ended(mut self) -> std_io::Result<Drained> {
         let mut unfinished = 0;
         while let Some(of_one) = self.unfinished.recv().await {
             unfinished += of_one;
         }
         for thread in self.threads {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(_) => return Err(std_io::Error::other("a worker panicked")),
+            if thread.join().is_err() {
+                return Err(std_io::Error::other("a worker panicked"));
             }
         }
         Ok(Drained { unfinished })

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -51,10 +52,11 @@ impl Worker {
     /// had to cut.
     pub(super) fn run<C, S, B>(
         self,
-        doors: Doors,
+        runtime: &Runtime,
+        listeners: Listeners,
         handed: Handed,
         make: &impl Fn(usize) -> C,
-    ) -> io::Result<usize>
+    ) -> usize
     where
         C: Fn(Connection) -> S + 'static,
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + 'static,
@@ -62,10 +64,7 @@ impl Worker {
         B: http_body::Body<Data = Bytes> + 'static,
         B::Error: Into<BoxError>,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        LocalSet::new().block_on(&runtime, async move {
+        LocalSet::new().block_on(runtime, async move {
             let for_connection = Rc::new(make(self.index));
             let protocol = Rc::new(Protocol::new(&self.config));
             let registry = Rc::new(Registry::default());
@@ -116,8 +115,7 @@ impl Worker {
                     (Door::Encrypted, None) => {}
                 }
             };
-            self.accept_until_stopped(Listeners::new(doors)?, handed, &serve)
-                .await;
+            self.accept_until_stopped(listeners, handed, &serve).await;
             let in_all = self.config.drain_timeout;
             let idle = self.config.drain_idle.min(in_all / 2);
             let drained = timeout(in_all, async {
@@ -127,11 +125,10 @@ impl Worker {
                     registry.emptied().await;
                 }
             });
-            let drained = drained.await;
-            Ok(match drained {
+            match drained.await {
                 Ok(()) => 0,
                 Err(_) => registry.open(),
-            })
+            }
         })
     }
 
@@ -193,13 +190,14 @@ impl Worker {
 }
 
 /// The listening sockets, of which none can keep another from its turn.
-struct Listeners {
+pub(super) struct Listeners {
     doors: Vec<(Door, TcpListener)>,
     last: Cell<usize>,
 }
 
 impl Listeners {
-    fn new(doors: Doors) -> io::Result<Self> {
+    /// In the runtime of their worker.
+    pub(super) fn new(doors: Doors) -> io::Result<Self> {
         let listening = |(door, listener)| Ok((door, TcpListener::from_std(listener)?));
         Ok(Self {
             doors: doors
