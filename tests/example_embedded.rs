@@ -79,6 +79,6 @@ async fn the_example_takes_the_keys_of_the_command_line_until_they_are_revoked()
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let within = Duration::from_secs(10);
+    let within = Duration::from_secs(30);
     tokio::time::timeout(within, revoked).await.unwrap();
 }

@@ -230,6 +230,8 @@ async fn a_running_edge_is_told_of_what_was_put_back_and_keeps_refusing() {
     let edge = Edge::over(&desk);
     let directory = edge.directory.clone();
     let feed = tokio::spawn(async move { directory.follow().await });
+    // What was read before goes by its age.
+    until(|| async { edge.directory.is_connected() }).await;
     assert!(edge.judge(hash, token).await.is_ok());
     desk.by_hand("CREATE TABLE kept AS SELECT * FROM api_keys");
     desk.operations().revoke(&"checkout".into()).await.unwrap();
@@ -269,13 +271,13 @@ fn put_back(desk: &Desk) {
 }
 
 async fn until<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if holds().await {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it did not come to hold within five seconds");
+    panic!("it did not come to hold within half a minute");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 fn status(edge: &Deployment, request: &str) -> String {
     let mut stream = TcpStream::connect(edge.traffic).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut line = [0; "HTTP/1.1 200".len()];

@@ -80,7 +80,7 @@ impl Certificate {
     /// As [`connect`](Self::connect), which shows the certificate of `shown`.
     pub fn connect_as(&self, shown: Option<&Self>, edge: SocketAddr) -> io::Result<Stream> {
         let stream = TcpStream::connect(edge)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
         let connection = ClientConnection::new(Arc::new(self.client_as(shown)), Self::name());
         Ok(StreamOwned::new(connection.unwrap(), stream))

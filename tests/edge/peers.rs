@@ -118,7 +118,7 @@ fn the_address_that_a_balancer_tells_is_the_clients_in_policy_fields_and_usage()
     let mut answer = Vec::new();
     let mut stream = TcpStream::connect(mute.address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

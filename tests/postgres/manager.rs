@@ -115,7 +115,7 @@ async fn connections_that_nobody_needs_are_closed() {
         };
         tokio::select! {
             () = manager.keep() => {}
-            done = tokio::time::timeout(Duration::from_secs(10), gone) => done.unwrap(),
+            done = tokio::time::timeout(Duration::from_secs(30), gone) => done.unwrap(),
         }
     }
 }

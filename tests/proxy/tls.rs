@@ -232,7 +232,7 @@ async fn certificates_that_change_are_read_again_and_bad_ones_change_nothing() {
     assert_unreached(&edge).await;
     fs::copy(next.file("ca.pem"), authority.file("ca.pem")).unwrap();
     let mut answer = String::new();
-    for _ in 0..500 {
+    for _ in 0..1500 {
         answer = edge.ask(GET).await;
         if answer.ends_with("ok") {
             break;

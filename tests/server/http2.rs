@@ -241,7 +241,7 @@ async fn an_idle_connection_is_told_to_go_even_if_it_pings() {
 
 #[tokio::test]
 async fn an_answer_that_nobody_takes_is_given_up_and_others_go_on() {
-    let idle_timeout = Duration::from_secs(1);
+    let idle_timeout = Duration::from_secs(3);
     let config = Config {
         idle_timeout,
         ..config()

@@ -440,7 +440,7 @@ pub(crate) async fn one_at_a_time_tells(_: &dyn UsageSink, totals: &dyn KeyTotal
     drop(telling);
     // The other end of a connection learns of its end a little later.
     let mut next = None;
-    for _ in 0..500 {
+    for _ in 0..3000 {
         next = totals.begin().await.unwrap();
         if next.is_some() {
             break;
