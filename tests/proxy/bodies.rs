@@ -279,14 +279,14 @@ async fn an_upstream_that_answers_first_may_be_told_the_rest_as_slowly_as_it_com
     })
     .await;
     let edge = Edge::with(&format!(
-        "{}[[routes]]\nname = 'all'\nupstream = 'u'\nbody_timeout = '100ms'",
+        "{}[[routes]]\nname = 'all'\nupstream = 'u'\nbody_timeout = '1s'",
         to(upstream.address, "")
     ));
     let mut wire = edge.connect().await;
     wire.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\n")
         .await;
     wire.head().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     wire.send("abc").await;
     wire.until("def").await;
 }

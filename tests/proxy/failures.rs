@@ -100,12 +100,12 @@ async fn an_upload_that_moves_is_no_silence() {
             .await;
     })
     .await;
-    let edge = with(&upstream, "response_timeout = '250ms'", "");
+    let edge = with(&upstream, "response_timeout = '1500ms'", "");
     let mut wire = edge.connect().await;
     wire.send("POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
         .await;
     for _ in 0..5 {
-        sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(400)).await;
         wire.send("1\r\nx\r\n").await;
     }
     wire.send("0\r\n\r\n").await;
@@ -136,7 +136,7 @@ async fn the_routes_time_bounds_the_body_too() {
         wire.rest().await;
     })
     .await;
-    let edge = with(&upstream, "", "timeout = '100ms'");
+    let edge = with(&upstream, "", "timeout = '1s'");
     let mut wire = edge.connect().await;
     wire.send(GET).await;
     let answer = wire.rest().await;

@@ -100,7 +100,7 @@ impl Private {
 
 fn before(target: &str, tls: &str) -> Edge {
     Edge::with(&format!(
-        "[upstreams.u]\ntarget = '{target}'\nconnect_timeout = '1s'\n\
+        "[upstreams.u]\ntarget = '{target}'\nconnect_timeout = '5s'\n\
          [upstreams.u.tls]\n{tls}\n[[routes]]\nname = 'all'\nupstream = 'u'\n"
     ))
 }

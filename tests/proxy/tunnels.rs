@@ -202,11 +202,11 @@ async fn a_tunnel_ends_when_nothing_moves_or_it_is_too_old() {
 #[tokio::test]
 async fn the_routes_time_is_not_for_tunnels() {
     let upstream = echoing().await;
-    let edge = before(&upstream, "", "timeout = '200ms'");
+    let edge = before(&upstream, "", "timeout = '1s'");
     let mut wire = edge.connect().await;
     wire.send(ASK).await;
     wire.head().await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     wire.send("ping").await;
     assert_eq!(wire.bytes(4).await, b"ping");
 }
@@ -237,7 +237,7 @@ async fn a_client_that_goes_away_takes_its_tunnel_with_it() {
 #[tokio::test]
 async fn a_tunnel_may_end_while_the_server_drains_and_is_cut_after_that() {
     let upstream = echoing().await;
-    let edge = before(&upstream, "drain_timeout = '300ms'", "");
+    let edge = before(&upstream, "drain_timeout = '2s'", "");
     let mut ends = edge.connect().await;
     let mut stays = edge.connect().await;
     for wire in [&mut ends, &mut stays] {

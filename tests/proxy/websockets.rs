@@ -312,7 +312,7 @@ async fn a_connection_with_a_tunnel_is_not_idle() {
 #[tokio::test]
 async fn a_tunnel_may_end_while_the_server_drains_and_is_cut_after_that() {
     let upstream = echoing().await;
-    let edge = before(&upstream, "drain_timeout = '1s'", "");
+    let edge = before(&upstream, "drain_timeout = '2s'", "");
     let (mut saying, mut ends, _ends) = open(&edge).await;
     let (_saying, mut stays, _stays) = open(&edge).await;
     edge.running.stop().stop();

@@ -44,7 +44,7 @@ fn config() -> Config {
 /// More than the kernel holds for a client that does not read.
 const LARGE: usize = 32 << 20;
 
-/// Answers `/slow` after 200 ms, everything else at once, with the peer's
+/// Answers `/slow` after a second, everything else at once, with the peer's
 /// address; `/bare` with 400 and nothing more, `/large` with [`LARGE`] bytes,
 /// `/pieces` with the address three times, each by itself.
 fn start(config: &Config) -> (SocketAddr, Running) {
@@ -56,7 +56,7 @@ fn start(config: &Config) -> (SocketAddr, Running) {
                 let peer = connection.peer;
                 service_fn(move |request: Request<Incoming>| async move {
                     if request.uri().path() == "/slow" {
-                        sleep(Duration::from_millis(200)).await;
+                        sleep(Duration::from_secs(1)).await;
                     }
                     let bare = request.uri().path() == "/bare";
                     let body = if bare {
@@ -319,7 +319,7 @@ async fn a_request_that_crosses_the_drain_is_answered_and_told_that_it_is_the_la
 #[tokio::test]
 async fn accepting_goes_on_while_the_drain_is_delayed() {
     let config = Config {
-        drain_delay: Duration::from_millis(300),
+        drain_delay: Duration::from_secs(2),
         ..config()
     };
     let (address, running) = start(&config);
@@ -349,7 +349,7 @@ async fn what_does_not_end_in_time_is_cut_and_counted() {
 #[tokio::test]
 async fn a_client_that_says_nothing_is_closed_before_an_idle_one() {
     let config = Config {
-        first_byte_timeout: Duration::from_millis(100),
+        first_byte_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_hours(1),
         ..config()
     };

@@ -366,8 +366,8 @@ async fn plain_is_served_beside_tls_where_both_are_wanted() {
 #[tokio::test]
 async fn who_does_not_shake_hands_in_time_or_at_all_is_closed() {
     let ca = Authority::new();
-    let mut config = config(&[&ca.line("a", &["a.test"])], "handshake_timeout = '100ms'");
-    config.first_byte_timeout = Duration::from_millis(100);
+    let mut config = config(&[&ca.line("a", &["a.test"])], "handshake_timeout = '1s'");
+    config.first_byte_timeout = Duration::from_secs(1);
     let served = serve(&config);
     let mut silent = TcpStream::connect(served.address).await.unwrap();
     assert_eq!(read_to_end(&mut silent).await, "");
